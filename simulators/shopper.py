@@ -45,11 +45,13 @@ class ShopperState(Rows):
     Attributes:
         seed: (B,) int64 the shopper's seed: with `step` it decides all the shopper's luck.
         step: (B,) int64 slates shown so far.
+        gap: (B,) float32 seconds from the shopper's last token to the slate about to be shown; 0 with no history.
         arrival: tokens the shopper brought along (what was done before the first slate), at most a fixed width.
     """
 
     seed: Tensor
     step: Tensor
+    gap: Tensor
     arrival: TokenBatch
 
 
@@ -75,11 +77,11 @@ class Response:
     dwell: Tensor
     revenue: Tensor
 
-    def tokens(self, slate: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The one token (items, events, gaps), each (B,), that this response adds to the histories.
+    def tokens(self, slate: Tensor) -> tuple[Tensor, Tensor]:
+        """The one token (items, events), each (B,), that this response adds to the histories.
 
-        The item clicked with the deepest event it reached, or the best-placed item with `IMPRESSION`. The gap is the
-        time since the token before, so the caller passes on the dwell of the response *before* this one.
+        The item clicked with the deepest event it reached, or the best-placed item with `IMPRESSION`; an empty slate
+        without a click adds none (item 0). The token's gap is the `gap` of the state the slate was shown to.
         """
         shown = torch.where(slate > 0, 1, 0)
         best = slate.gather(1, shown.argmax(1, keepdim=True)).squeeze(1)  # 0 where the whole slate is empty
@@ -88,7 +90,7 @@ class Response:
         depth = 3 + torch.where(self.purchased, 2, torch.where(self.carted, 1, 0))
         items = torch.where(hit, taken, best)
         events = torch.where(hit, depth, torch.where(best > 0, 1, 0))
-        return items, events, self.dwell
+        return items, events
 
 
 class Shopper(Protocol):
