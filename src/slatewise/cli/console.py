@@ -1,0 +1,121 @@
+"""What the command line shows: progress on stderr, results on stdout, and exit codes that mean something."""
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from ..errors import ArtefactError, BundleError, EvidenceError, LogFormatError, ModelNotFoundError, NotTrainedError
+from ..errors import SlatewiseError, UnknownItemError
+
+EXIT_CODES: dict[type[BaseException], int] = {
+    LogFormatError: 3,
+    UnknownItemError: 3,
+    EvidenceError: 3,
+    ArtefactError: 4,
+    BundleError: 4,
+    NotTrainedError: 4,
+    ModelNotFoundError: 5,
+}
+EXIT_HELP = (
+    "Exit codes: 0 done; 1 a defect of slatewise; 2 wrong usage; 3 the data cannot be used; "
+    "4 an artefact folder is missing, unfinished or built otherwise; 5 no text model; 130 interrupted (run again to resume)."
+)
+
+ProgressCall = Callable[[int, int, str], None]
+
+
+@dataclass
+class Reporter:
+    """Where a command speaks: words and progress to stderr, tables or one JSON object to stdout."""
+
+    as_json: bool = False
+    quiet: bool = False
+    err: Console = field(default_factory=lambda: Console(stderr=True, highlight=False))
+    out: Console = field(default_factory=lambda: Console(highlight=False))
+
+    def say(self, text: str) -> None:
+        """A line for a person; nothing under `--quiet`."""
+        if not self.quiet:
+            self.err.print(text)
+
+    @contextmanager
+    def step(self, title: str) -> Iterator[ProgressCall]:
+        """A long step: a bar on a terminal, a line at start and end elsewhere. Yields the progress callback."""
+        began = time.monotonic()
+        if self.quiet:
+            yield lambda done, total, words: None
+            return
+        if not self.err.is_terminal:
+            self.err.print(f"{title} ...")
+            yield lambda done, total, words: None
+        else:
+            bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeElapsedColumn(),
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[words]}"),
+                console=self.err,
+                transient=True,
+            )
+            with bar:
+                task = bar.add_task(title, total=None, words="")
+                yield lambda done, total, words: bar.update(task, completed=done, total=total, words=words)
+        self.err.print(f"{title}: done in {time.monotonic() - began:.1f} s")
+
+    def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+        """A table for people; nothing under `--json`."""
+        if self.as_json:
+            return
+        table = Table(title=title, title_justify="left")
+        for number, column in enumerate(columns):
+            table.add_column(column, justify="left" if number == 0 else "right", no_wrap=number == 0)
+        for row in rows:
+            table.add_row(*(str(cell) for cell in row))
+        self.out.print(table)
+
+    def tell(self, text: str) -> None:
+        """A result line for people on stdout; nothing under `--json`."""
+        if not self.as_json:
+            self.out.print(text, soft_wrap=True)
+
+    def result(self, value: Mapping[str, Any]) -> None:
+        """Under `--json`, the one JSON object on stdout."""
+        if self.as_json:
+            sys.stdout.write(json.dumps(value, default=str) + "\n")
+
+
+def exit_code(error: BaseException) -> int:
+    """The exit status that stands for an error."""
+    for kind, code in EXIT_CODES.items():
+        if isinstance(error, kind):
+            return code
+    return 1
+
+
+@contextmanager
+def reported(reporter: Reporter) -> Iterator[None]:
+    """Turn errors a user can act on into one line and an exit code; a defect keeps its traceback."""
+    try:
+        yield
+    except SlatewiseError as error:
+        _leave(reporter, error, exit_code(error))
+    except KeyboardInterrupt as error:
+        reporter.err.print("interrupted; run the same command again to resume")
+        raise SystemExit(130) from error
+
+
+def _leave(reporter: Reporter, error: SlatewiseError, code: int) -> NoReturn:
+    reporter.result({"error": type(error).__name__, "message": str(error), "exit_code": code})
+    reporter.err.print(f"[bold red]error:[/] {type(error).__name__}: ", end="")
+    reporter.err.print(str(error), markup=False, soft_wrap=True)
+    raise SystemExit(code) from error
