@@ -1,1 +1,35 @@
-"""encoders."""
+"""Encoders: item text to vector, history of tokens to state.
+
+Names are loaded when asked for: transformers takes seconds to import, and `MeanEncoder` needs none of it.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .mean import MeanEncoder
+    from .session import ShopSessionConfig, ShopSessionModel, load_encoder
+    from .state import Memory, StateEncoder
+
+_HOME = {
+    "MeanEncoder": "mean",
+    "Memory": "state",
+    "ShopSessionConfig": "session",
+    "ShopSessionModel": "session",
+    "StateEncoder": "state",
+    "load_encoder": "session",
+}
+__all__ = [
+    "MeanEncoder",
+    "Memory",
+    "ShopSessionConfig",
+    "ShopSessionModel",
+    "StateEncoder",
+    "load_encoder",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_HOME[name]}", __name__), name)

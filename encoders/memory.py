@@ -1,0 +1,101 @@
+"""What the session encoder keeps of B shoppers between tokens: a ring of attention keys and values for each.
+
+The ring has `window` places a row. The token at position p lies at place p % window, so it overwrites the one token
+that has just slid out of sight. Rows stand at different positions and are replaced one by one, which the caches of
+transformers cannot do (one length a layer); its attention is used as it is, through this layer of its cache interface.
+
+Shapes: B rows, L layers, G key/value heads, W window, H width of a head, D width of the state.
+"""
+
+from dataclasses import dataclass
+from typing import Self
+
+import torch
+from torch import Tensor
+from transformers.cache_utils import Cache, CacheLayerMixin
+
+
+@dataclass(slots=True)
+class SessionMemory:
+    """Memory of `ShopSessionModel`.
+
+    Attributes:
+        state: (B, D) float32 the state after the last token of each row.
+        length: (B,) int64 tokens read so far, the token that begins every history included.
+        keys: (B, L, G, W, H) rotated keys, each at its token's position.
+        values: (B, L, G, W, H).
+    """
+
+    state: Tensor
+    length: Tensor
+    keys: Tensor
+    values: Tensor
+
+    def put(self, rows: Tensor, other: Self) -> None:
+        """Overwrite some rows, in place, with all rows of `other`; `rows` holds row numbers or is a (B,) mask."""
+        self.state[rows] = other.state
+        self.length[rows] = other.length
+        self.keys[rows] = other.keys
+        self.values[rows] = other.values
+
+    def to(self, device: torch.device | str) -> "SessionMemory":
+        """The same memory on another device."""
+        return SessionMemory(*(part.to(device) for part in (self.state, self.length, self.keys, self.values)))
+
+    def ring(self, active: Tensor) -> Cache:
+        """The memory as a cache of transformers, into which each layer writes the next token of the active rows.
+
+        Args:
+            active: (B,) bool; the other rows are left bit for bit as they are.
+        """
+        place = self.length % self.keys.shape[3]
+        rows = torch.arange(len(place), device=place.device)
+        layers = range(self.keys.shape[1])
+        return Cache(
+            layers=[_RingLayer(self.keys[:, layer], self.values[:, layer], rows, place, active) for layer in layers]
+        )
+
+    def in_sight(self) -> Tensor:
+        """(B, 1, 1, W) bool, places that the next token may attend to: those written, its own included."""
+        places = torch.arange(self.keys.shape[3], device=self.length.device)
+        return (places <= self.length[:, None])[:, None, None, :]
+
+
+class _RingLayer(CacheLayerMixin):
+    """One layer's ring, as transformers' attention asks for it."""
+
+    is_sliding = True
+
+    def __init__(self, keys: Tensor, values: Tensor, rows: Tensor, place: Tensor, active: Tensor) -> None:
+        super().__init__()
+        self.keys, self.values = keys, values
+        self.rows, self.place, self.active = rows, place, active[:, None, None]
+        self.is_initialized = True
+
+    def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
+        """Nothing to do: the ring is allocated by whoever made the memory."""
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *_args: object, **_kwargs: object
+    ) -> tuple[Tensor, Tensor]:
+        """Write one token, (B, G, 1, H), and return the whole ring, (B, G, W, H)."""
+        assert self.keys is not None
+        assert self.values is not None
+        for ring, fresh in ((self.keys, key_states), (self.values, value_states)):
+            kept = ring[self.rows, :, self.place]  # (B, G, H)
+            ring[self.rows, :, self.place] = torch.where(self.active, fresh[:, :, 0], kept)
+        return self.keys, self.values
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        """Width of the mask, and its offset: the ring is always seen whole."""
+        del query_length
+        return self.get_max_length(), 0
+
+    def get_seq_length(self) -> int:
+        """The ring's width: one number cannot tell B lengths, so positions and masks are always handed in."""
+        return self.get_max_length()
+
+    def get_max_length(self) -> int:
+        """Places of the ring."""
+        assert self.keys is not None
+        return self.keys.shape[-2]

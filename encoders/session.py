@@ -1,0 +1,358 @@
+"""The session encoder: a causal Transformer from a shopper's history to a state in the space of the item vectors.
+
+Every token is the sum of its item (text, price and an embedding of its own), its event and the time since the token
+before; a learned token begins each history, so that the empty one has a state too. The blocks are transformers' Llama.
+
+Shapes: B histories, T tokens, N items, E widths of text vectors, D width of the state.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import AutoConfig, AutoModel, LlamaConfig, LlamaModel, PreTrainedConfig, PreTrainedModel
+from transformers import initialization as init
+from transformers.utils.generic import ModelOutput
+
+from ..datasets.artefact import read_config
+from ..datasets.schema import N_EVENTS, Event
+from ..errors import ArtefactError, NotTrainedError
+from .memory import SessionMemory
+from .quiet import quiet_transformers
+
+GAP_EDGES = tuple(2.0**power for power in range(20))  # seconds: 1, 2, 4, ... 6 days; each gap falls between two
+
+
+class ShopSessionConfig(PreTrainedConfig):
+    """Settings of a `ShopSessionModel`; `trained` is set once pretraining has come to its end."""
+
+    model_type = "slatewise_session"
+    attribute_map = {"hidden_size": "width", "num_hidden_layers": "layers", "num_attention_heads": "heads"}  # noqa: RUF012
+
+    n_items: int = 1
+    text_dim: int = 384
+    width: int = 64
+    layers: int = 2
+    heads: int = 4
+    kv_heads: int = 1
+    feed_forward: int = 128
+    window: int = 50
+    dropout: float = 0.2
+    id_dropout: float = 0.2
+    temperature: float = 0.07
+    initializer_range: float = 0.05
+    price_mean: float = 0.0
+    price_std: float = 1.0
+    trained: bool = False
+
+    def backbone(self) -> LlamaConfig:
+        """Settings of the Llama blocks; their vocabulary is the event codes, 0 the token that begins a history."""
+        return LlamaConfig(
+            vocab_size=N_EVENTS,
+            hidden_size=self.width,
+            intermediate_size=self.feed_forward,
+            num_hidden_layers=self.layers,
+            num_attention_heads=self.heads,
+            num_key_value_heads=self.kv_heads,
+            attention_dropout=self.dropout,
+            initializer_range=self.initializer_range,
+            use_cache=False,
+            bos_token_id=0,
+            eos_token_id=None,
+        )
+
+
+@dataclass
+class ShopSessionOutput(ModelOutput):
+    """What the model says after each token; position 0 is before the first.
+
+    Attributes:
+        states: (B, T + 1, D) unit length.
+        event_logits: (B, T + 1, N_EVENTS) of the next token's event.
+        end_logits: (B, T + 1) of the session ending here.
+        purchase_logits: (B, T + 1) of a purchase later in the session.
+        last_hidden_state: (B, T + 1, D) of the last block.
+    """
+
+    states: Tensor | None = None
+    event_logits: Tensor | None = None
+    end_logits: Tensor | None = None
+    purchase_logits: Tensor | None = None
+    last_hidden_state: Tensor | None = None
+
+
+class ItemTower(nn.Module):
+    """Item -> vector: its text and price, and an embedding of its own where the item has been trained on.
+
+    An item the log never showed has text and price alone, so it stands near items that read alike.
+    """
+
+    item_text: Tensor
+    item_price: Tensor
+    item_seen: Tensor
+    text_mean: Tensor
+
+    def __init__(self, config: ShopSessionConfig) -> None:
+        super().__init__()
+        rows = config.n_items + 1
+        self.id_dropout = config.id_dropout
+        self.register_buffer("item_text", torch.zeros(rows, config.text_dim))
+        self.register_buffer("item_price", torch.zeros(rows))
+        self.register_buffer("item_seen", torch.zeros(rows))
+        self.register_buffer("text_mean", torch.zeros(config.text_dim))
+        self.text = nn.Linear(config.text_dim, config.width, bias=False) if config.text_dim else None
+        self.price = nn.Linear(1, config.width)
+        self.ids = nn.Embedding(rows, config.width, padding_idx=0)
+
+    def forward(self, items: Tensor) -> Tensor:
+        """(n, D) vectors of (n,) item indices, not normalised; 0 is not an item."""
+        own = self.ids(items) * self.item_seen[items, None]
+        if self.training and self.id_dropout:
+            own = own * (torch.rand(len(items), 1, device=items.device) >= self.id_dropout)
+        vectors = own + self.price(self.item_price[items, None])
+        return vectors if self.text is None else vectors + self.text(self.item_text[items] - self.text_mean)
+
+
+class ShopSessionModel(PreTrainedModel):
+    """Causal Transformer over shop sessions; a `StateEncoder`.
+
+    `forward` reads whole histories and is what pretraining runs. `encode` gives their last states. `step` appends one
+    token to each of B shoppers at the cost of one token, and agrees with `encode` to 1e-5. A token attends to itself
+    and the `window - 1` tokens before it, so states depend on the last `reach` tokens.
+    """
+
+    config_class = ShopSessionConfig
+    config: ShopSessionConfig
+    base_model_prefix = "model"
+    main_input_name = "items"
+    _no_split_modules = ["LlamaDecoderLayer"]  # noqa: RUF012
+    _supports_sdpa = True
+
+    def __init__(self, config: ShopSessionConfig) -> None:
+        super().__init__(config)
+        self.tower = ItemTower(config)
+        self.gaps = nn.Embedding(len(GAP_EDGES) + 1, config.width)
+        self.input_norm = nn.LayerNorm(config.width)
+        self.dropout = nn.Dropout(config.dropout)
+        self.backbone = LlamaModel(config.backbone())
+        self.project = nn.Linear(config.width, config.width, bias=False)
+        self.heads = nn.Linear(config.width, N_EVENTS + 2)  # next event, end of session, purchase later
+        self._fixed: tuple[Tensor, Tensor, SessionMemory] | None = None
+        self.post_init()
+
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if isinstance(module, ItemTower):
+            init.zeros_(module.ids.weight)  # so that items begin as their text, and rare ones stay near it
+            if module.text is not None:
+                init.normal_(module.text.weight, std=0.3)
+
+    @classmethod
+    def for_items(
+        cls, config: ShopSessionConfig, text: NDArray[np.float32], prices: NDArray[np.float32], seen: NDArray[np.bool_]
+    ) -> Self:
+        """An untrained model that knows a catalogue.
+
+        Args:
+            config: `n_items`, `text_dim` and the price scale are set from the catalogue given.
+            text: (N, E) vectors of the items' text.
+            prices: (N + 1,) price by dense index.
+            seen: (N + 1,) whether an item occurs in the training sessions; the others get no embedding of their own.
+        """
+        scaled = np.log1p(np.maximum(prices[1:].astype(np.float64), 0))
+        config.n_items, config.text_dim = len(text), text.shape[1]
+        config.price_mean, config.price_std = float(scaled.mean()), float(max(scaled.std(), 1e-6))
+        model = cls(config)
+        tower = model.tower
+        tower.item_text[1:] = torch.from_numpy(np.asarray(text, np.float32))
+        tower.item_price[1:] = torch.from_numpy(((scaled - config.price_mean) / config.price_std).astype(np.float32))
+        tower.item_seen.copy_(torch.from_numpy(np.asarray(seen, np.float32)))
+        tower.text_mean.copy_(tower.item_text[1:].mean(0))
+        return model
+
+    @property
+    def dim(self) -> int:
+        """Width of states and item vectors."""
+        return self.config.width
+
+    @property
+    def n_items(self) -> int:
+        """Items known; dense indices run from 1 to this."""
+        return self.config.n_items
+
+    @property
+    def reach(self) -> int:
+        """How many of the latest tokens a state depends on; histories may be cut to these without changing it."""
+        return self.config.layers * (self.config.window - 1) + 1
+
+    @property
+    def item_vectors(self) -> Tensor:
+        """(N + 1, D) float32, unit rows by dense index; row 0 is zero."""
+        return self._prepared()[1]
+
+    # What follows from the weights alone is worked out once in eval mode, and forgotten when they may change.
+
+    def train(self, mode: bool = True) -> Self:
+        """Switch between training and evaluation; item vectors are worked out anew afterwards."""
+        self._fixed = None
+        return super().train(mode)
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Self:
+        self._fixed = None
+        return super()._apply(fn, recurse)
+
+    def _prepared(self) -> tuple[Tensor, Tensor, SessionMemory]:
+        """The items' input vectors, their unit vectors, and the memory of one shopper who has done nothing."""
+        if self._fixed is not None:
+            return self._fixed
+        # Kept across calls, so never as inference tensors, which later training could not use.
+        with torch.inference_mode(False), torch.no_grad():
+            table = F.pad(self.tower(torch.arange(1, self.n_items + 1, device=self.device)), (0, 0, 1, 0))
+            fixed = table, F.normalize(table, dim=1), self._first()
+        if not self.training:
+            self._fixed = fixed
+        return fixed
+
+    def _first(self) -> SessionMemory:
+        config, device = self.config, self.device
+        ring = (1, config.layers, config.kv_heads, config.window, config.width // config.heads)
+        memory = SessionMemory(
+            torch.zeros(1, config.width, device=device),
+            torch.zeros(1, dtype=torch.int64, device=device),
+            torch.zeros(ring, device=device),
+            torch.zeros(ring, device=device),
+        )
+        return self._append(memory, self._tokens_begin(1), torch.ones(1, dtype=torch.bool, device=device))
+
+    def _tokens_begin(self, rows: int) -> Tensor:
+        """(rows, 1, D) the token that begins every history."""
+        begin = self.backbone.embed_tokens.weight[Event.PADDING]
+        return self.input_norm(begin).expand(rows, 1, -1)
+
+    def _tokens(self, item_inputs: Tensor, events: Tensor, gaps: Tensor) -> Tensor:
+        """(..., D) tokens as the blocks read them."""
+        edges = torch.tensor(GAP_EDGES, device=gaps.device)
+        bucket = (gaps[..., None] >= edges).sum(-1)
+        return self.input_norm(item_inputs + self.backbone.embed_tokens(events) + self.gaps(bucket))
+
+    def forward(
+        self,
+        items: Tensor,
+        events: Tensor,
+        gaps: Tensor,
+        lengths: Tensor | None = None,
+        item_inputs: Tensor | None = None,
+    ) -> ShopSessionOutput:
+        """Read whole histories.
+
+        Args:
+            items: (B, T) int64 dense item indices, zeros after a row's end.
+            events: (B, T) int64 codes of `Event`.
+            gaps: (B, T) float32 seconds since the token before.
+            lengths: (B,) tokens of each row; unused, for later tokens do not touch earlier states.
+            item_inputs: (B, T, D) the tower's vectors of `items`, where the caller has them; for training on part of
+                a large catalogue.
+        """
+        del lengths
+        hidden = self._hidden(items, events, gaps, item_inputs)
+        logits = self.heads(hidden)
+        return ShopSessionOutput(
+            states=F.normalize(self.project(hidden), dim=-1),
+            event_logits=logits[..., :N_EVENTS],
+            end_logits=logits[..., N_EVENTS],
+            purchase_logits=logits[..., N_EVENTS + 1],
+            last_hidden_state=hidden,
+        )
+
+    def _hidden(self, items: Tensor, events: Tensor, gaps: Tensor, item_inputs: Tensor | None = None) -> Tensor:
+        """(B, T + 1, D) after each token, the one that begins the history first."""
+        if item_inputs is None:
+            item_inputs = self._inputs(items)
+        tokens = torch.cat([self._tokens_begin(items.shape[0]), self._tokens(item_inputs, events, gaps)], dim=1)
+        position = torch.arange(tokens.shape[1], device=items.device)
+        back = position[:, None] - position  # (T + 1, T + 1) how far back a key lies
+        seen = (back >= 0) & (back < self.config.window)
+        output = self.backbone(
+            inputs_embeds=self.dropout(tokens), attention_mask=seen[None, None], position_ids=position[None]
+        )
+        return self.dropout(output.last_hidden_state)
+
+    def _inputs(self, items: Tensor) -> Tensor:
+        if not self.training:
+            return self._prepared()[0][items]
+        used, place = torch.unique(items, return_inverse=True)
+        return self.tower(used)[place]
+
+    @torch.no_grad()
+    def encode(self, items: Tensor, events: Tensor, gaps: Tensor, lengths: Tensor) -> Tensor:
+        """(B, D) unit states of whole histories, (B, T) each, zeros after `lengths`; exports to ONNX."""
+        hidden = self._hidden(items, events, gaps)
+        last = hidden[torch.arange(items.shape[0], device=items.device), lengths]
+        return F.normalize(self.project(last), dim=-1)
+
+    @torch.no_grad()
+    def start(self, rows: int) -> SessionMemory:
+        """Memory of `rows` shoppers who have done nothing yet."""
+        first = self._prepared()[2]
+        parts = (first.state, first.length, first.keys, first.values)
+        return SessionMemory(*(part.repeat(rows, *[1] * (part.ndim - 1)) for part in parts))
+
+    @torch.no_grad()
+    def step(self, memory: SessionMemory, items: Tensor, events: Tensor, gaps: Tensor) -> SessionMemory:
+        """Append one token to each row, in place; a row whose item is 0 is left exactly as it was.
+
+        Args:
+            memory: of B shoppers; used up, use what is returned.
+            items: (B,) int64 dense item index.
+            events: (B,) int64 codes of `Event`.
+            gaps: (B,) float32 seconds since the token before.
+        """
+        tokens = self._tokens(self._prepared()[0][items], events, gaps)
+        return self._append(memory, tokens[:, None], items > 0)
+
+    def _append(self, memory: SessionMemory, tokens: Tensor, active: Tensor) -> SessionMemory:
+        output = self.backbone(
+            inputs_embeds=tokens,
+            attention_mask=memory.in_sight(),
+            position_ids=memory.length[:, None],
+            past_key_values=memory.ring(active),
+        )
+        state = F.normalize(self.project(output.last_hidden_state[:, 0]), dim=-1)
+        # A new tensor, so that observations handed out earlier keep their values.
+        memory.state = torch.where(active[:, None], state, memory.state)
+        memory.length += active
+        return memory
+
+
+def load_encoder(folder: str | Path, *, device: str | torch.device = "cpu") -> ShopSessionModel:
+    """A pretrained session encoder, in eval mode.
+
+    Raises:
+        ArtefactError: the folder is missing or holds something else.
+        NotTrainedError: the encoder in it was never trained, or its pretraining was interrupted.
+    """
+    folder = Path(folder)
+    path = folder / "config.json"
+    if not path.is_file():
+        partial = folder if folder.name.endswith(".partial") else folder.with_name(folder.name + ".partial")
+        if partial.is_dir():
+            raise NotTrainedError(f"the pretraining of {folder} did not finish; run it again to resume from {partial}")
+        raise ArtefactError(f"{folder} holds no encoder (it has no config.json); pretrain one first")
+    config = json.loads(path.read_text(encoding="utf-8"))
+    if config.get("model_type") != ShopSessionConfig.model_type:
+        read_config(folder, "encoder")  # names what the folder holds instead
+    if not config.get("trained"):
+        raise NotTrainedError(f"the encoder in {folder} is not trained; run its pretraining to the end")
+    with quiet_transformers():
+        model = ShopSessionModel.from_pretrained(folder, dtype=torch.float32)
+    return model.to(device).eval()  # pyright: ignore[reportArgumentType]
+
+
+AutoConfig.register(ShopSessionConfig.model_type, ShopSessionConfig, exist_ok=True)
+AutoModel.register(ShopSessionConfig, ShopSessionModel, exist_ok=True)

@@ -1,0 +1,226 @@
+"""The session encoder: stepping equals reading whole, rows are independent, and what is saved is what was there."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModel
+
+from slatewise.encoders.quiet import quiet_transformers
+from slatewise.encoders.session import ShopSessionConfig, ShopSessionModel, load_encoder
+from slatewise.errors import ArtefactError, NotTrainedError
+
+N, WINDOW = 40, 6
+Batch = tuple[Tensor, Tensor, Tensor, Tensor]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def made(seed: int = 0, **settings: object) -> ShopSessionModel:
+    """An encoder with random weights everywhere, so that every part matters to its states."""
+    rng = np.random.default_rng(seed)
+    text = rng.normal(size=(N, 16)).astype(np.float32)
+    prices = np.append(0, rng.gamma(2, 10, N)).astype(np.float32)
+    seen = np.arange(N + 1) % 5 > 0
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        config = ShopSessionConfig(width=32, window=WINDOW, **settings)  # pyright: ignore[reportArgumentType]
+        model = ShopSessionModel.for_items(config, text, prices, seen)
+        with torch.no_grad():
+            for weight in model.parameters():
+                weight.normal_(std=0.3)
+            model.tower.ids.weight[0] = 0
+    return model.eval()
+
+
+@pytest.fixture(scope="module")
+def model() -> ShopSessionModel:
+    return made()
+
+
+def histories(rows: int, width: int, seed: int = 1) -> Batch:
+    rng = np.random.default_rng(seed)
+    lengths = rng.integers(0, width + 1, rows)
+    lengths[:2] = 0, width
+    held = np.arange(width) < lengths[:, None]
+    items = np.where(held, rng.integers(1, N + 1, (rows, width)), 0)
+    events = np.where(held, rng.integers(1, 7, (rows, width)), 0)
+    gaps = np.where(held, rng.gamma(0.5, 200, (rows, width)), 0).astype(np.float32)
+    items, events, gaps, lengths = (torch.from_numpy(part) for part in (items, events, gaps, lengths))
+    return items, events, gaps, lengths
+
+
+def close(a: Tensor, b: Tensor) -> bool:
+    return torch.allclose(a, b, atol=1e-5, rtol=0)
+
+
+def test_stepping_through_ragged_histories_three_windows_long_equals_reading_them_whole(
+    model: ShopSessionModel,
+) -> None:
+    items, events, gaps, lengths = histories(12, 3 * WINDOW)
+    memory = model.start(12)
+    for t in range(items.shape[1]):
+        memory = model.step(memory, items[:, t], events[:, t], gaps[:, t])
+    whole = model.encode(items, events, gaps, lengths)
+    assert close(memory.state, whole)
+    with torch.no_grad():
+        states = model(items, events, gaps, lengths).states
+    assert close(states[torch.arange(12), lengths], whole)
+    assert memory.length.tolist() == (lengths + 1).tolist()
+
+
+def test_rows_replaced_on_the_way_begin_anew_and_leave_the_others_alone(model: ShopSessionModel) -> None:
+    items, events, gaps, _ = histories(6, 20)
+    items, events = items.clamp(min=1), events.clamp(min=1)
+    memory = model.start(6)
+    begun = torch.zeros(6, dtype=torch.int64)
+    for t in range(20):
+        if t in (3, 11, 12):
+            rows = torch.tensor([t % 6, (t + 2) % 6])
+            memory.put(rows, model.start(2))
+            begun[rows] = t
+        memory = model.step(memory, items[:, t], events[:, t], gaps[:, t])
+    for row, first in enumerate(begun.tolist()):
+        i, e, g = (part[row : row + 1, first:] for part in (items, events, gaps))
+        assert close(memory.state[row : row + 1], model.encode(i, e, g, torch.tensor([20 - first])))
+
+
+def test_a_row_without_an_item_stays_exactly_as_it_was(model: ShopSessionModel) -> None:
+    items, events, gaps, _ = histories(4, 9)
+    memory = model.start(4)
+    for t in range(9):
+        memory = model.step(memory, items[:, t].clamp(min=1), events[:, t], gaps[:, t])
+    before = [part.clone() for part in (memory.state, memory.length, memory.keys, memory.values)]
+    after = model.step(memory, torch.tensor([0, 5, 0, 7]), torch.tensor([1, 3, 0, 3]), torch.full((4,), 9.0))
+    for old, new in zip(before, (after.state, after.length, after.keys, after.values), strict=True):
+        assert torch.equal(old[[0, 2]], new[[0, 2]])
+        assert not torch.equal(old[[1, 3]], new[[1, 3]])
+
+
+def test_a_state_handed_out_is_not_changed_by_the_next_step(model: ShopSessionModel) -> None:
+    memory = model.start(2)
+    held = memory.state
+    copy = held.clone()
+    model.step(memory, torch.tensor([3, 4]), torch.tensor([3, 3]), torch.zeros(2))
+    assert torch.equal(held, copy)
+
+
+def test_the_empty_history_has_a_state_and_padding_beyond_the_end_is_not_read(model: ShopSessionModel) -> None:
+    items, events, gaps, lengths = histories(5, 8)
+    empty = model.encode(items, events, gaps, torch.zeros(5, dtype=torch.int64))
+    assert close(empty, model.start(5).state)
+    assert empty.norm(dim=1).tolist() == pytest.approx([1.0] * 5)
+    i, e, g = (nn.functional.pad(part, (0, 3)) for part in (items, events, gaps))
+    assert close(model.encode(i, e, g, lengths), model.encode(items, events, gaps, lengths))
+
+
+def test_a_state_depends_on_its_reach_of_tokens_and_no_more(model: ShopSessionModel) -> None:
+    assert model.reach == 2 * (WINDOW - 1) + 1
+    items, events, gaps, _ = histories(3, 30, seed=5)
+    items = items.clamp(min=1)
+    whole = model.encode(items, events, gaps, torch.full((3,), 30))
+    i, e, g = (part[:, -model.reach :] for part in (items, events, gaps))
+    assert close(model.encode(i, e, g, torch.full((3,), model.reach)), whole)
+
+
+def test_item_vectors_are_unit_rows_and_padding_is_zero(model: ShopSessionModel) -> None:
+    vectors = model.item_vectors
+    assert vectors.shape == (N + 1, 32)
+    assert vectors.dtype == torch.float32
+    assert vectors[1:].norm(dim=1).tolist() == pytest.approx([1.0] * N, abs=1e-5)
+    assert not vectors[0].any()
+
+
+def test_an_item_never_seen_has_no_embedding_of_its_own() -> None:
+    model = made()
+    before = model.item_vectors.clone()
+    with torch.no_grad():
+        model.tower.ids.weight += 1.0
+    model.train()
+    model.eval()
+    moved = (model.item_vectors - before).norm(dim=1) > 1e-4
+    assert moved.tolist() == (model.tower.item_seen > 0).tolist()
+
+
+def test_item_vectors_follow_the_weights_after_training() -> None:
+    model = made()
+    before = model.item_vectors.clone()
+    model.train()
+    with torch.no_grad():
+        model.tower.price.weight += 1.0
+    model.eval()
+    assert not close(model.item_vectors, before)
+
+
+def test_saving_and_loading_changes_nothing(tmp_path: Path) -> None:
+    model = made(trained=True)
+    batch = histories(5, 12)
+    with quiet_transformers():
+        model.save_pretrained(tmp_path)
+    assert {one.name for one in tmp_path.iterdir()} == {"config.json", "model.safetensors"}
+    loaded = load_encoder(tmp_path)
+    assert torch.equal(loaded.encode(*batch), model.encode(*batch))
+    assert torch.equal(loaded.item_vectors, model.item_vectors)
+    with quiet_transformers():
+        auto = AutoModel.from_pretrained(tmp_path)
+    assert isinstance(auto, ShopSessionModel)
+    assert torch.equal(auto.eval().encode(*batch), model.encode(*batch))
+    assert AutoConfig.from_pretrained(tmp_path).window == WINDOW
+
+
+def test_an_untrained_encoder_is_refused(tmp_path: Path) -> None:
+    with quiet_transformers():
+        made().save_pretrained(tmp_path / "new")
+    with pytest.raises(NotTrainedError, match="is not trained"):
+        load_encoder(tmp_path / "new")
+    (tmp_path / "half.partial").mkdir()
+    with pytest.raises(NotTrainedError, match="did not finish"):
+        load_encoder(tmp_path / "half")
+    with pytest.raises(ArtefactError, match="pretrain one first"):
+        load_encoder(tmp_path / "none")
+
+
+class _Encode(nn.Module):
+    def __init__(self, model: ShopSessionModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, items: Tensor, events: Tensor, gaps: Tensor, lengths: Tensor) -> Tensor:
+        return self.model.encode(items, events, gaps, lengths)
+
+
+@pytest.mark.filterwarnings("ignore")  # torch's exporter warns about itself
+def test_the_exported_graph_gives_the_same_states_for_any_batch_and_length(
+    model: ShopSessionModel, tmp_path: Path
+) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    batch, time = torch.export.Dim("batch"), torch.export.Dim("time")
+    both = {0: batch, 1: time}
+    program = torch.onnx.export(
+        _Encode(model).eval(),
+        histories(3, 9),
+        dynamo=True,
+        verbose=False,
+        dynamic_shapes=(both, both, both, {0: batch}),
+        input_names=["items", "events", "gaps", "lengths"],
+        output_names=["state"],
+    )
+    assert program is not None
+    program.save(tmp_path / "encoder.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "encoder.onnx", providers=["CPUExecutionProvider"])
+    names = [one.name for one in session.get_inputs()]
+    assert names == ["items", "events", "gaps", "lengths"]
+    for rows, width in ((7, 20), (1, 1), (2, 50)):
+        items, events, gaps, lengths = (part[:rows] for part in histories(max(rows, 2), width, seed=width))
+        (state,) = session.run(None, {n: p.numpy() for n, p in zip(names, (items, events, gaps, lengths), strict=True)})
+        assert np.abs(state - model.encode(items, events, gaps, lengths).numpy()).max() < 1e-4
