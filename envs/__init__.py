@@ -1,1 +1,17 @@
-"""envs."""
+"""Gymnasium faces of a `Shopper`: one, a batch, a bridge to stable-baselines3. Importing this registers them."""
+
+import gymnasium as gym
+
+from .rewards import REWARDS, RewardMix
+from .shop import ShopEnv
+from .spaces import SlateSpace
+from .vector import ShopVectorEnv
+
+# No max_episode_steps here: `max_slates` is the limit of both faces, and a second one would silently undercut it.
+gym.register(
+    id="slatewise/Shop-v0",
+    entry_point="slatewise.envs.shop:ShopEnv",
+    vector_entry_point="slatewise.envs.vector:ShopVectorEnv",
+)
+
+__all__ = ["REWARDS", "RewardMix", "ShopEnv", "ShopVectorEnv", "SlateSpace"]

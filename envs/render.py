@@ -1,0 +1,47 @@
+"""The last slate as text: what was shown, looked at, clicked and bought."""
+
+from ..datasets.catalogue import Catalogue
+from .batch import ShopBatch
+
+_TITLE_WIDTH = 48
+
+
+def slate_text(batch: ShopBatch, row: int, catalogue: Catalogue | None = None) -> str:
+    """The last slate of one shopper, a line a slot; before the first slate, a line saying so.
+
+    Args:
+        batch: the shoppers.
+        row: which of them.
+        catalogue: titles for the items; without it they are numbers.
+    """
+    head = f"shopper {batch.shopper_seeds[row]}, slate {batch.slates[row]}"
+    turn = batch.last
+    if turn is None or not batch.slates[row]:
+        return f"{head}: has just arrived"
+    clicked = int(turn.response.clicked[row])
+    lines = []
+    for slot, item in enumerate(turn.slate[row].tolist()):
+        seen = "looked at" if turn.response.examined[row, slot] else ""
+        lines.append(
+            f"  {slot + 1}. {_title(item, catalogue):<{_TITLE_WIDTH}} {_deed(batch, row) if slot == clicked else seen}"
+        )
+    end = "left" if turn.terminated[row] else "time is up" if turn.truncated[row] else "stays"
+    spent = f"{float(turn.response.dwell[row]):.0f} s, reward {turn.rewards[row]:g}, {end}"
+    return "\n".join([f"{head}: {spent}", *(line.rstrip() for line in lines)])
+
+
+def _title(item: int, catalogue: Catalogue | None) -> str:
+    if item == 0:
+        return "(empty)"
+    if catalogue is None:
+        return f"item {item}"
+    title = str(catalogue.frame["text"].iloc[item - 1]) or str(catalogue.item_ids[item])
+    return title if len(title) <= _TITLE_WIDTH else f"{title[: _TITLE_WIDTH - 1]}…"
+
+
+def _deed(batch: ShopBatch, row: int) -> str:
+    assert batch.last is not None
+    response = batch.last.response
+    if response.purchased[row]:
+        return f"bought for {float(response.revenue[row]):.2f}"
+    return "put into the cart" if response.carted[row] else "clicked"

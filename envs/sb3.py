@@ -1,0 +1,143 @@
+"""The bridge to stable-baselines3: a native batch of shoppers as its `VecEnv`, without a process or a loop per row."""
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.vector import AutoresetMode
+from numpy.typing import NDArray
+from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
+
+from .vector import ShopVectorEnv
+
+
+class SB3Bridge(VecEnv):
+    """A `ShopVectorEnv` that stable-baselines3 can learn on and evaluate in.
+
+    `infos[i]` holds `clicked` (slot, -1 for none), `carted`, `purchased` and `revenue` of row i's slate. When its
+    episode ended it also holds `terminal_observation`, `TimeLimit.truncated`, and, as `Monitor` writes it, `episode`
+    (return `r`, length `l`, seconds since the bridge was made `t`).
+
+    Args:
+        env: with `autoreset_mode=SAME_STEP`, which is stable-baselines3's own convention, and `copy=True`.
+
+    Raises:
+        ValueError: `env` resets its rows otherwise, or overwrites its observations.
+    """
+
+    def __init__(self, env: ShopVectorEnv) -> None:
+        if env.autoreset_mode is not AutoresetMode.SAME_STEP:
+            raise ValueError(f"stable-baselines3 needs autoreset_mode=SAME_STEP, got {env.autoreset_mode.name}")
+        if not env.copy:
+            raise ValueError("stable-baselines3 keeps observations across steps; make the env with copy=True")
+        self.env = env
+        self._actions: NDArray[np.int64] | None = None
+        self._began = time.time()
+        self._returns = np.zeros(env.num_envs)
+        self._lengths = np.zeros(env.num_envs, np.int64)
+        super().__init__(env.num_envs, env.single_observation_space, env.single_action_space)
+
+    @classmethod
+    def make(cls, num_envs: int, **settings: Any) -> "SB3Bridge":
+        """A bridge over a new `ShopVectorEnv` with these settings."""
+        return cls(ShopVectorEnv(num_envs, **settings, autoreset_mode=AutoresetMode.SAME_STEP))
+
+    def reset(self) -> VecEnvObs:
+        """Let new shoppers arrive in all rows, by the seeds and options set for this reset."""
+        options = self._options[0] or None
+        observation, infos = self.env.reset(seed=list(self._seeds), options=options)
+        seeds, slates = infos["shopper_seed"].tolist(), infos["slates"].tolist()
+        self.reset_infos = [{"shopper_seed": one, "slates": n} for one, n in zip(seeds, slates, strict=True)]
+        self._returns[:], self._lengths[:] = 0.0, 0
+        self._reset_seeds()
+        self._reset_options()
+        return observation
+
+    def step_async(self, actions: NDArray[np.int64]) -> None:
+        """Keep the slates, (num_envs, k), for `step_wait`."""
+        self._actions = actions
+
+    def step_wait(self) -> VecEnvStepReturn:
+        """Show them; observations, float32 rewards, ends of episodes, and infos."""
+        assert self._actions is not None, "step_async() comes before step_wait()"
+        observation, rewards, terminated, truncated, figures = self.env.step(self._actions)
+        self._actions = None
+        done = terminated | truncated
+        self._returns += rewards
+        self._lengths += 1
+        ended = np.flatnonzero(done)
+        infos = _row_infos(figures, ended)
+        for row in ended.tolist():
+            infos[row]["terminal_observation"] = figures["final_obs"][row]
+            infos[row]["TimeLimit.truncated"] = bool(truncated[row])
+            infos[row]["episode"] = self._episode(row)
+            self.reset_infos[row] = {"shopper_seed": int(figures["shopper_seed"][row]), "slates": 0}
+        self._returns[ended], self._lengths[ended] = 0.0, 0
+        return observation, rewards.astype(np.float32), done, infos
+
+    def _episode(self, row: int) -> dict[str, Any]:
+        seconds = round(time.time() - self._began, 6)
+        return {"r": float(self._returns[row]), "l": int(self._lengths[row]), "t": seconds}
+
+    def set_options(self, options: list[dict[str, Any]] | dict[str, Any] | None = None) -> None:
+        """Options of the next reset, for all rows at once; `ShopVectorEnv.reset` says which there are.
+
+        Raises:
+            ValueError: a list of options, one a row.
+        """
+        if isinstance(options, list):
+            raise ValueError("the rows are one env: give one dict of options, with an entry a row in its arrays")
+        self._options = [dict(options or {}) for _ in range(self.num_envs)]
+
+    def close(self) -> None:
+        """Close the env."""
+        self.env.close()
+
+    def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
+        """The env's attribute, once for each row asked for."""
+        value = getattr(self.env, attr_name)
+        return [value for _ in self._get_indices(indices)]
+
+    def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
+        """Set the env's attribute; the rows share it.
+
+        Raises:
+            ValueError: for some rows only.
+        """
+        if indices is not None and len(list(self._get_indices(indices))) != self.num_envs:
+            raise ValueError(f"the rows are one env: {attr_name} cannot be set for some of them")
+        setattr(self.env, attr_name, value)
+
+    def env_method(
+        self, method_name: str, *method_args: Any, indices: VecEnvIndices = None, **method_kwargs: Any
+    ) -> list[Any]:
+        """What one call of the env's method returns, once for each row asked for."""
+        result = getattr(self.env, method_name)(*method_args, **method_kwargs)
+        return [result for _ in self._get_indices(indices)]
+
+    def env_is_wrapped(self, wrapper_class: type[gym.Wrapper], indices: VecEnvIndices = None) -> list[bool]:
+        """True for `Monitor` alone, whose `episode` entries the bridge writes itself."""
+        return [issubclass(wrapper_class, Monitor) for _ in self._get_indices(indices)]
+
+    def get_images(self) -> Sequence[NDArray[Any] | None]:
+        """None for each row: shoppers have no picture; see `env.render()` for their text."""
+        return [None] * self.num_envs
+
+
+def _row_infos(figures: dict[str, Any], ended: NDArray[np.int64]) -> list[dict[str, Any]]:
+    """A dict of its own for each row, from arrays; those of ended rows come from the last view before the reset."""
+    columns = []
+    for name in ("clicked", "carted", "purchased", "revenue"):
+        values = figures[name]
+        if len(ended):
+            values = values.copy()
+            values[ended] = figures["final_info"][name][ended]
+        columns.append(values.tolist())
+    return [
+        {"clicked": slot, "carted": cart, "purchased": bought, "revenue": paid}
+        for slot, cart, bought, paid in zip(*columns, strict=True)
+    ]
