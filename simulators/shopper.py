@@ -4,7 +4,7 @@ Shapes: B shoppers, K slots of a slate, T tokens, N items. Batched torch through
 """
 
 from dataclasses import dataclass, fields
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 import torch
 from torch import Tensor
@@ -112,11 +112,11 @@ class Shopper(Protocol):
         """Shoppers who arrive, one for each of the (B,) int64 `seeds`."""
         ...
 
-    def respond(self, state: ShopperState, slate: Tensor) -> tuple[Response, ShopperState]:
+    def respond(self, state: Any, slate: Tensor) -> tuple[Response, Any]:
         """What shoppers do with their slates, and their states afterwards (the one passed in is used up).
 
         Args:
-            state: B shoppers.
+            state: `ShopperState` of B shoppers, of the simulator's own kind.
             slate: (B, K) int64 dense item indices, best place first; 0 leaves a slot empty. No repeats.
         """
         ...
