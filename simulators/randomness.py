@@ -26,6 +26,11 @@ def mix(bits: Tensor) -> Tensor:
     return bits ^ _shifted(bits, 31)
 
 
+def _wrapped(product: Tensor | int) -> Tensor | int:
+    """Python's integers do not overflow and torch takes none past 64 bits; tensors wrap around by themselves."""
+    return (product + 2**63) % 2**64 - 2**63 if isinstance(product, int) else product
+
+
 def uniform(seed: Tensor, step: Tensor | int, stream: int, n: int) -> Tensor:
     """Uniform numbers of each shopper.
 
@@ -39,7 +44,7 @@ def uniform(seed: Tensor, step: Tensor | int, stream: int, n: int) -> Tensor:
         (B, n) float32, strictly inside (0, 1).
     """
     base = mix(seed * _GOLDEN + stream + 1)
-    base = mix(base + (step + 1) * _GOLDEN)
+    base = mix(base + _wrapped((step + 1) * _GOLDEN))
     places = torch.arange(1, n + 1, dtype=torch.int64, device=seed.device)
     bits = _shifted(mix(base[:, None] + places * _GOLDEN), 41)  # 23 bits, so that float32 never rounds up to 1
     return (bits.to(torch.float32) + 0.5) * 2.0**-23

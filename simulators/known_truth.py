@@ -1,0 +1,305 @@
+"""The known-truth shopper: how shoppers of a `KnownShop` look, click, buy, tire and leave, known exactly.
+
+A shopper looks down the slate to a depth, compares what it saw with doing nothing (a multinomial logit), may put the
+clicked item into the cart and buy it, grows tired of categories it is shown, and leaves when nothing useful comes.
+
+Shapes: B shoppers, K slots, N items, C categories, D style dimensions, A arrival tokens, F remembered items.
+Sources: choice among what was seen, McFadden 1974; looking down to a geometric depth, the dependent click model with
+one constant, Guo, Liu and Wang, WSDM 2009; sampling a choice by Gumbel noise, Gumbel 1954.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from ..datasets.known_shop import KnownShop
+from ..datasets.schema import Event
+from .randomness import gumbel, normal, uniform
+from .shopper import Response, ShopperState, TokenBatch
+
+ARRIVAL = 3
+"""Most tokens that a shopper brings along."""
+_CANDIDATES = 64  # items among which an arriving shopper browses; keeps a reset free of the catalogue's size
+_FAMILIAR = 8  # slates back to which a clicked item is remembered
+_VISIT = 40  # bits of a seed that name the shopper; those above number the visit
+# Streams of random numbers; the luck of a slate has one stream, so that one call draws all of it.
+_TASTE, _INTENT, _BROWSE, _PACE, _LUCK = 1, 2, 3, 4, 5
+_DWELL_BASE, _DWELL_CLICK, _DWELL_SPREAD = 15.0, 2.5, 0.7  # seconds on a slate, factor with a click, log-normal spread
+_LUCKS = 5  # depth, cart, purchase, leaving, dwell; then one number for the outside option and one a slot
+
+
+def visit_seed(shopper: Tensor, visit: Tensor | int) -> Tensor:
+    """The seed of a shopper's visit: the same shopper keeps its lasting taste, and has another intent and other luck.
+
+    Args:
+        shopper: (B,) int64 in [0, 2**40).
+        visit: (B,) int64 or int in [0, 2**23).
+    """
+    return shopper + (visit << _VISIT) if isinstance(visit, int) else shopper + torch.bitwise_left_shift(visit, _VISIT)
+
+
+@dataclass(slots=True)
+class KnownTruthState(ShopperState):
+    """A shopper of the known-truth shop; all fields beyond `ShopperState`'s are hidden from any recommender.
+
+    Attributes:
+        liking: (B, C) float32 logits that each category has for this visit: lasting taste and intent.
+        weights: (B, D + 3) float32 logits per unit of an item's style, quality, allure and log price (last <= 0).
+        satiation: (B, C) float32 logits that each category has lost for now.
+        familiar: (B, F) int64 items clicked lately, 0 for none. weariness: (B, F) float32 logits each of them has lost.
+        patience: (B,) float32 slates without a click still borne.
+    """
+
+    liking: Tensor
+    weights: Tensor
+    satiation: Tensor
+    familiar: Tensor
+    weariness: Tensor
+    patience: Tensor
+
+
+class KnownTruthShopper:
+    """Implements `Shopper` for a `KnownShop`; see `KnownShopConfig` for the mechanisms and their strengths.
+
+    Args:
+        shop: the shop walked in.
+        device: where the states live.
+    """
+
+    def __init__(self, shop: KnownShop, device: torch.device | str = "cpu") -> None:
+        self.shop = shop
+        self.config = shop.config
+        self.device = torch.device(device)
+        self.n_items = shop.n_items
+        self._prices = torch.as_tensor(shop.catalogue.prices, device=self.device)
+        self._category = torch.as_tensor(shop.category, device=self.device)
+        columns = (torch.as_tensor(column) for column in (shop.quality, shop.allure, shop.log_price))
+        features = [torch.as_tensor(shop.style), *(column[:, None] for column in columns)]
+        self._features = torch.cat(features, 1).to(self.device)  # (N + 1, D + 3)
+        self._allure = self._features[:, -2].contiguous()
+        self._letdown = self._allure.clamp(min=0) * shop.config.letdown
+        self._share_logits = torch.as_tensor(shop.category_share, device=self.device).log()
+        config = shop.config
+        self._reach = (1 - config.position_decay) ** torch.arange(256, dtype=torch.float32, device=self.device)
+        self._outside = math.log(config.outside_option) if config.outside_option else -math.inf
+        # A middling match is what a clicked item of a popular slate has; above it carts and purchases are likelier.
+        self._middling = config.quality + config.category_taste + 0.5 * config.intent + 0.5 * config.style_taste
+        self._cart, self._purchase = _logit(config.cart_rate), _logit(config.purchase_rate)
+
+    @property
+    def prices(self) -> Tensor:
+        """(N + 1,) float32 price by dense index; entry 0 is 0."""
+        return self._prices
+
+    def reset(self, seeds: Tensor) -> KnownTruthState:
+        """Shoppers who arrive having viewed one to three items; see `visit_seed` for returning ones.
+
+        Args:
+            seeds: (B,) int64; any values.
+        """
+        config = self.config
+        seeds = seeds.to(self.device)
+        rows = len(seeds)
+        liking, weights = self._taste(seeds)
+        state = KnownTruthState(
+            seed=seeds.clone(),
+            step=torch.zeros(rows, dtype=torch.int64, device=self.device),
+            gap=torch.zeros(rows, device=self.device),
+            arrival=TokenBatch(*(torch.zeros(0, device=self.device) for _ in range(4))),
+            liking=liking,
+            weights=weights,
+            satiation=torch.zeros_like(liking),
+            familiar=torch.zeros((rows, _FAMILIAR), dtype=torch.int64, device=self.device),
+            weariness=torch.zeros((rows, _FAMILIAR), device=self.device),
+            patience=torch.full((rows,), float(config.patience) or math.inf, device=self.device),
+        )
+        state.arrival, state.gap = self._arrive(state)
+        return state
+
+    def _taste(self, seeds: Tensor) -> tuple[Tensor, Tensor]:
+        """Liking of categories (B, C) and weights of attributes (B, D + 3) of these visits."""
+        config = self.config
+        n, width = config.n_categories, config.style_width
+        lasting = normal(seeds & ((1 << _VISIT) - 1), 0, _TASTE, n + width + 1)
+        liking = config.category_taste * (self._share_logits + 0.7 * lasting[:, :n])
+        # The visit is about two categories, drawn by how much they are liked, the second less than the first.
+        wanted = (liking + gumbel(seeds, 0, _INTENT, n)).topk(min(2, n), dim=1).indices
+        strength = torch.tensor([1.0, 0.7], device=self.device)[: min(2, n)].expand(len(seeds), -1)
+        liking = liking - config.category_taste * self._share_logits.mean()
+        liking = liking.scatter_add(1, wanted, config.intent * strength)
+        thrift = config.price_sensitivity * torch.exp(0.5 * lasting[:, -1:] - 0.125)  # mean 1 over shoppers
+        quality, allure = torch.full_like(thrift, config.quality), torch.full_like(thrift, config.allure)
+        return liking, torch.cat([config.style_taste * lasting[:, n:-1], quality, allure, -thrift], 1)
+
+    def _arrive(self, state: KnownTruthState) -> tuple[TokenBatch, Tensor]:
+        """Views of one to three different items, chosen among a few of the catalogue, and the gap since the last."""
+        seeds, rows = state.seed, len(state.seed)
+        width, wide = min(ARRIVAL, self.n_items), min(_CANDIDATES, self.n_items)
+        # One candidate from each of equal stretches of the catalogue, so that all differ.
+        edge = torch.arange(wide + 1, device=self.device) * self.n_items // wide
+        draw = uniform(seeds, 0, _BROWSE, wide)
+        candidates = 1 + edge[:-1] + (draw * edge.diff()).long()
+        utility = self.utilities(state, candidates) + gumbel(seeds, 1, _BROWSE, wide)
+        items = candidates.gather(1, utility.topk(width, dim=1).indices)
+        pace = uniform(seeds, 0, _PACE, 1).squeeze(1)
+        lengths = 1 + (pace * width).long().clamp(max=width - 1)
+        held = torch.arange(width, device=self.device) < lengths[:, None]
+        waits = 20.0 * torch.exp(0.8 * normal(seeds, 1, _PACE, width + 1))
+        gaps = waits[:, :width] * held
+        gaps[:, 0] = 0.0
+        events = torch.full((rows, width), int(Event.VIEW), device=self.device) * held
+        return TokenBatch(items * held, events, gaps, lengths), waits[:, -1]
+
+    def utilities(self, state: KnownTruthState, items: Tensor | None = None) -> Tensor:
+        """What items are worth to the shoppers right now, in logits.
+
+        Args:
+            state: B shoppers.
+            items: (B, M) int64 dense indices; by default the whole catalogue, which costs B x N.
+
+        Returns:
+            (B, M) float32, or (B, N + 1) with -inf for index 0.
+        """
+        if items is None:
+            value = state.weights @ self._features.T + (state.liking - state.satiation)[:, self._category]
+            value = value.scatter_add(1, state.familiar, -state.weariness)
+            value[:, 0] = -math.inf
+            return value
+        match = torch.einsum("bmf,bf->bm", self._features[items], state.weights)
+        match += (state.liking - state.satiation).gather(1, self._category[items])
+        weary = (items[:, :, None] == state.familiar[:, None, :]) * state.weariness[:, None, :]
+        return match - weary.sum(2)
+
+    def click_chances(self, state: KnownTruthState, slate: Tensor) -> Tensor:
+        """Exact chance that each slot of a slate is clicked, over how far the shopper looks and what it prefers.
+
+        Args:
+            state: B shoppers.
+            slate: (B, K) int64 dense indices, no repeats; 0 leaves a slot empty.
+
+        Returns:
+            (B, K) float32; rows sum to the chance of a click.
+        """
+        return depth_choice(
+            self.utilities(state, slate), slate > 0, self._reach[: slate.shape[1]], self.config.outside_option
+        )
+
+    def funnel_chances(self, state: KnownTruthState, items: Tensor) -> tuple[Tensor, Tensor]:
+        """Exact chances of a cart given a click and of a purchase given a cart, each (B, M), for items (B, M)."""
+        return self._funnel(self.utilities(state, items), self._allure[items])
+
+    def _funnel(self, utility: Tensor, allure: Tensor) -> tuple[Tensor, Tensor]:
+        """As `funnel_chances`: allure draws the click and does not sell."""
+        better = self.config.match * (utility - self.config.allure * allure - self._middling)
+        return torch.sigmoid(self._cart + better), torch.sigmoid(self._purchase + 0.5 * better)
+
+    def oracle_slates(
+        self,
+        state: KnownTruthState,
+        k: int,
+        *,
+        value: Literal["click", "purchase", "revenue"] = "click",
+        available: Tensor | None = None,
+    ) -> Tensor:
+        """(B, k) the slates of a recommender that knows the shoppers, and looks no further than this slate.
+
+        Args:
+            state: B shoppers.
+            k: slots; at most N.
+            value: rank by utility, which earns the most clicks a slate can; or by the odds of a click times the chance
+                of a purchase, or times the expected revenue (good orders, not the best sets).
+            available: (N + 1,) bool, items that may be shown; all by default.
+        """
+        if value not in ("click", "purchase", "revenue"):
+            raise ValueError(f"value must be 'click', 'purchase' or 'revenue', got {value!r}")
+        utility = self.utilities(state)
+        score = utility
+        if value != "click":
+            cart, purchase = self._funnel(utility, self._allure)
+            score = utility + cart.log() + purchase.log()
+            if value == "revenue":
+                score = score + self._prices.clamp(min=1e-6).log()
+        if available is not None:
+            score = score.masked_fill(~available.to(self.device), -math.inf)
+        score[:, 0] = -math.inf
+        best = score.topk(k, dim=1)
+        return best.indices * torch.isfinite(best.values)
+
+    def respond(self, state: KnownTruthState, slate: Tensor) -> tuple[Response, KnownTruthState]:
+        """What shoppers do with their slates, and their states afterwards (the one passed in is used up).
+
+        Args:
+            state: B shoppers.
+            slate: (B, K) int64 dense indices, best place first, no repeats; 0 leaves a slot empty.
+        """
+        k = slate.shape[1]
+        luck = uniform(state.seed, state.step, _LUCK, _LUCKS + 1 + k)
+        noise = -torch.log(-torch.log(luck[:, _LUCKS:]))
+        utility = self.utilities(state, slate)
+        examined = (luck[:, :1] < self._reach[:k]) & (slate > 0)
+        attraction = torch.where(examined, utility + noise[:, 1:], -math.inf)
+        best, place = attraction.max(1)
+        found = (best > self._outside + noise[:, 0]) & examined.any(1)
+        clicked = torch.where(found, place, -1)
+        item = slate.gather(1, place[:, None]).squeeze(1)
+        cart, purchase = self._funnel(utility.gather(1, place[:, None]).squeeze(1), self._allure[item])
+        carted = found & (luck[:, 1] < cart)
+        purchased = carted & (luck[:, 2] < purchase)
+        self._tire(state, slate, examined, place, found, purchased)
+        left = luck[:, 3] < torch.where(purchased, self.config.leave_bought, self.config.leave)
+        left |= state.patience <= 0
+        dwell = (
+            torch.exp(_DWELL_SPREAD * torch.special.ndtri(luck[:, 4]))
+            * torch.where(found, _DWELL_CLICK, 1.0)
+            * _DWELL_BASE
+        )
+        revenue = torch.where(purchased, self._prices[item], 0.0)
+        state.gap = dwell.clone()
+        state.step = state.step + 1
+        return Response(examined, clicked, carted, purchased, left, dwell, revenue), state
+
+    def _tire(
+        self, state: KnownTruthState, slate: Tensor, examined: Tensor, place: Tensor, found: Tensor, purchased: Tensor
+    ) -> None:
+        """Satiation of categories, weariness of clicked items, and patience after a slate; changes the state."""
+        config = self.config
+        cost = examined * (config.satiation / 3)
+        hit = place[:, None]
+        cost.scatter_(1, hit, torch.where(found[:, None], config.satiation, cost.gather(1, hit)))
+        state.satiation.mul_(config.satiation_kept).scatter_add_(1, self._category[slate], cost)
+        slot = (state.step % _FAMILIAR)[:, None]
+        taken = slate.gather(1, hit)
+        item = torch.where(found[:, None], taken, state.familiar.gather(1, slot))
+        loss = config.familiarity * (1.0 + purchased[:, None])
+        loss = torch.where(found[:, None], loss, state.weariness.gather(1, slot))
+        state.familiar.scatter_(1, slot, item)
+        state.weariness.scatter_(1, slot, loss)
+        full = float(config.patience) or math.inf
+        state.patience = torch.where(found, full - self._letdown[taken.squeeze(1)], state.patience - 1)
+
+
+def depth_choice(utility: Tensor, filled: Tensor, reach: Tensor, outside: float) -> Tensor:
+    """Chance that each slot is chosen by a multinomial logit over the slots down to a random depth and nothing.
+
+    Args:
+        utility: (B, K) logits; those of empty slots are not read.
+        filled: (B, K) bool, slots that hold an item.
+        reach: (K,) chance that each place is looked at, first entry 1, non-increasing.
+        outside: attraction of choosing nothing, >= 0, where a utility of 0 has 1.
+
+    Returns:
+        (B, K) chances; 0 for empty slots.
+    """
+    peak = torch.where(filled, utility, -math.inf).amax(1, keepdim=True).clamp(min=-60.0)
+    attraction = torch.where(filled, (utility - peak).exp(), 0.0)
+    rivals = (attraction.cumsum(1) + outside * (-peak).exp()).clamp(min=1e-30)  # what is compared at each depth
+    stops = reach - torch.cat([reach[1:], torch.zeros_like(reach[:1])])  # chance that this place is the last looked at
+    share = (stops / rivals).flip(1).cumsum(1).flip(1)
+    return attraction * share
+
+
+def _logit(chance: float) -> float:
+    return math.log(chance / (1 - chance)) if chance > 0 else -math.inf
