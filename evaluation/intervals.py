@@ -277,7 +277,8 @@ def _comparison(
     share, share_low, share_high = np.nan, np.array(np.nan), np.array(np.nan)
     if value > 0 and np.quantile(base, (1 - level) / 2) > 0:
         share = difference / value
-        share_low, share_high = _edges(draws / base, level)
+        worth = base > 0  # a handful of replicates may hold no reward at all
+        share_low, share_high = _edges(draws[worth] / base[worth], level)
     beyond = min((draws <= 0).sum(), (draws >= 0).sum())
     p = min(1.0, 2 * (beyond + 1) / (len(draws) + 1))
     return Comparison(
