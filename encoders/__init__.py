@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from .mean import MeanEncoder
     from .session import ShopSessionConfig, ShopSessionModel, load_encoder
     from .state import Memory, StateEncoder
+    from .text import TextEncoder
 
 _HOME = {
     "MeanEncoder": "mean",
@@ -17,6 +18,7 @@ _HOME = {
     "ShopSessionConfig": "session",
     "ShopSessionModel": "session",
     "StateEncoder": "state",
+    "TextEncoder": "text",
     "load_encoder": "session",
 }
 __all__ = [
@@ -25,6 +27,7 @@ __all__ = [
     "ShopSessionConfig",
     "ShopSessionModel",
     "StateEncoder",
+    "TextEncoder",
     "load_encoder",
 ]
 
