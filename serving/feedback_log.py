@@ -1,0 +1,70 @@
+"""From an event store to an event log: the file that `ingest` reads back with nothing lost."""
+
+import os
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ..datasets.schema import EVENT_SCHEMA, Event
+from ..errors import EvidenceError
+
+_CHUNK = 50_000  # rows in memory at once
+# A session is what a shopper did and was shown without a longer pause; its id is the shopper and when it began.
+_LOG = """
+WITH happened AS (
+    SELECT s.shopper_id, s.time, 0 AS kind, s.seq, i.position, i.item_id, 1 AS event, s.slate_id, i.propensity, i.price,
+           NULL AS quantity, s.query
+    FROM slates s JOIN slate_items i ON i.slate = s.seq
+    UNION ALL
+    SELECT shopper_id, time, 1, seq, NULL, item_id, event, slate_id, NULL, price, quantity, query FROM events
+), paused AS (
+    SELECT *, coalesce(time - lag(time) OVER (PARTITION BY shopper_id ORDER BY time) > :gap, 1) AS fresh FROM happened
+), numbered AS (
+    SELECT *, sum(fresh) OVER (PARTITION BY shopper_id ORDER BY time) AS session FROM paused
+), begun AS (
+    SELECT *, min(time) OVER (PARTITION BY shopper_id, session) AS start FROM numbered
+)
+SELECT shopper_id, start, time, item_id, event, slate_id, position, propensity, price, quantity, query
+FROM begun ORDER BY start, shopper_id, time, kind, seq, position
+"""
+
+
+def write_log(connection: sqlite3.Connection, path: Path, session_gap: float) -> int:
+    """Write what a store holds as Parquet in `EVENT_SCHEMA`, ordered by start of session and time.
+
+    Args:
+        connection: to the store; it reads one moment of it, whatever is written meanwhile.
+        path: the file; it appears whole, or not at all.
+        session_gap: seconds without an event that end a session.
+
+    Returns:
+        Rows written.
+
+    Raises:
+        EvidenceError: the store holds no events and no slates.
+    """
+    rows = connection.execute(_LOG, {"gap": round(session_gap * 1e6)})
+    fresh = path.with_name(path.name + ".new")
+    written = 0
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with pq.ParquetWriter(fresh, EVENT_SCHEMA, compression="zstd") as writer:
+        while chunk := rows.fetchmany(_CHUNK):
+            writer.write_table(_table(chunk))
+            written += len(chunk)
+    if not written:
+        fresh.unlink()
+        raise EvidenceError("the event store is empty; serve some slates or send some events first")
+    os.replace(fresh, path)
+    return written
+
+
+def _table(rows: list[tuple[Any, ...]]) -> pa.Table:
+    shopper, start, time, item, event, slate, position, propensity, price, quantity, query = zip(*rows, strict=True)
+    session = [f"{who}@{when}" for who, when in zip(shopper, start, strict=True)]
+    names = [Event(code).label for code in event]
+    columns = (shopper, session, time, item, names, slate, position, propensity, price, quantity, query)
+    arrays = [pa.array(column, field.type) for column, field in zip(columns, EVENT_SCHEMA, strict=True)]
+    return pa.Table.from_arrays(arrays, schema=EVENT_SCHEMA)

@@ -1,0 +1,255 @@
+"""The policy at work: from a shopper's history to a slate, with NumPy and ONNX Runtime alone.
+
+Shapes: B shoppers, T tokens, K places, N items, D width of the item vectors.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnxruntime
+import pandas as pd
+from numpy.typing import NDArray
+
+from ..datasets.schema import Event
+from ..datasets.tokens import Floats, History, Ints
+from ..errors import BundleError, UnknownItemError
+from .bundle import Bundle
+from .history import SESSION_GAP, BuiltHistory, ShopperEvent, build_history
+from .sampling import draw_slate, top_k
+
+INPUTS = ("items", "events", "gaps", "lengths")
+UNSHOWABLE = -1e8  # a score this low says that the policy may not show the item
+_LOOKED_AT = (Event.VIEW, Event.CLICK, Event.CART, Event.PURCHASE)
+_TITLE = 60  # characters of a title quoted in a reason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filters:
+    """What a slate may hold. Items whose price is unknown pass no bound on the price.
+
+    Attributes:
+        categories: any of these; all by default.
+        brands: any of these; all by default.
+        min_price: lowest price, in the shop's currency.
+        max_price: highest price.
+    """
+
+    categories: tuple[str, ...] = ()
+    brands: tuple[str, ...] = ()
+    min_price: float | None = None
+    max_price: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Recommendation:
+    """One place of a slate.
+
+    Attributes:
+        item: dense index.
+        item_id: the shop's own id.
+        score: the policy's score of the item after this history.
+        propensity: chance, in (0, 1], that the item came to this place given those above it.
+        reason: how it was chosen, in words.
+        because_of: id of the item of the history that the reason names, if any.
+    """
+
+    item: int
+    item_id: str
+    score: float
+    propensity: float
+    reason: str
+    because_of: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ServedSlate:
+    """A slate, best place first.
+
+    Attributes:
+        places: the items; fewer than asked for where filters and exclusions left no more.
+        asked: places asked for.
+        notice: says why the slate is shorter than asked for; None where it is not.
+    """
+
+    places: tuple[Recommendation, ...]
+    asked: int
+    notice: str | None = None
+
+    def __iter__(self) -> Iterator[Recommendation]:
+        return iter(self.places)
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    @property
+    def items(self) -> Ints:
+        """(K',) dense indices."""
+        return np.array([place.item for place in self.places], np.int64)
+
+
+class Runtime:
+    """A loaded policy. Safe to use from several threads at once."""
+
+    def __init__(self, bundle: Bundle, threads: int = 1) -> None:
+        """Load the graph of a bundle.
+
+        Args:
+            bundle: verified.
+            threads: of ONNX Runtime within one request; more than one lengthens the tail under load.
+
+        Raises:
+            BundleError: the graph cannot be run, or is no policy for this catalogue.
+        """
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+        try:
+            self._session = onnxruntime.InferenceSession(
+                bundle.policy_path, options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # ONNX Runtime raises classes of its own for every kind of failure
+            raise BundleError(f"{bundle.policy_path} cannot be run: {error}; export the bundle again") from error
+        found = tuple(entry.name for entry in self._session.get_inputs())
+        if found != INPUTS:
+            raise BundleError(f"{bundle.policy_path} reads {found}, not {INPUTS}; export the bundle again")
+        self.bundle = bundle
+        catalogue = bundle.catalogue
+        self._price = np.append(np.nan, catalogue.frame["price"].to_numpy(dtype=np.float64))  # nan where unknown
+        self._labels = {name: _Labels(catalogue.frame[name]) for name in ("category", "brand")}
+        width = self.scores(History.empty(1)).shape[1]
+        if width != catalogue.n_items + 1:
+            raise BundleError(
+                f"{bundle.policy_path} scores {width - 1} items, the catalogue has {catalogue.n_items}; export it again"
+            )
+
+    def price(self, item: int) -> float | None:
+        """Price of an item, None where the catalogue knows none."""
+        price = float(self._price[item])
+        return price if np.isfinite(price) else None
+
+    def history(
+        self, events: Sequence[ShopperEvent], *, strict: bool = False, session_gap: float = SESSION_GAP
+    ) -> BuiltHistory:
+        """The part of a shopper's events that the policy reads; see `history.build_history`."""
+        limit = self.bundle.history_limit
+        return build_history(events, self.bundle.catalogue, last=limit, strict=strict, session_gap=session_gap)
+
+    def scores(self, history: History) -> Floats:
+        """(B, N + 1) scores of all items; -inf at index 0 and at items that may not be shown."""
+        values = (history.items, history.events, history.gaps, history.lengths)
+        scores = np.asarray(self._session.run(None, dict(zip(INPUTS, values, strict=True)))[0])
+        return np.where(self.bundle.catalogue.available & (scores > UNSHOWABLE), scores, np.float32(-np.inf))
+
+    def recommend(
+        self,
+        history: History | Sequence[ShopperEvent],
+        k: int | None = None,
+        *,
+        exclude: Sequence[str] = (),
+        filters: Filters | None = None,
+        explore: float = 0.0,
+        rng: np.random.Generator | None = None,
+        strict: bool = False,
+    ) -> ServedSlate:
+        """The slate for one shopper.
+
+        Args:
+            history: one row, or the shopper's events.
+            k: places; as many as the policy was trained for by default.
+            exclude: item ids to leave out; ids that the catalogue lacks are passed over.
+            filters: what the slate may hold.
+            explore: temperature. 0 shows the best slate, with propensity 1 at every place; above 0 the slate is drawn
+                by Plackett-Luce with weights exp(score / explore), among the items that filters and exclusions leave.
+            rng: luck for exploring.
+            strict: refuse ids of the history or of `exclude` that the catalogue lacks.
+
+        Raises:
+            UnknownItemError: `strict`, and an id is not in the catalogue.
+            ValueError: `k` or `explore` is out of range, or exploring without `rng`.
+        """
+        k = self.bundle.k if k is None else k
+        if k < 1 or not 0 <= explore < np.inf:
+            raise ValueError(f"need k >= 1 and a finite explore >= 0, got k={k}, explore={explore}")
+        if explore and rng is None:
+            raise ValueError(f"explore={explore} draws slates: pass rng, for instance np.random.default_rng(seed)")
+        if not isinstance(history, History):
+            history = self.history(history, strict=strict).history
+        scores = self.scores(history)[0].astype(np.float64)
+        scores[~self._allowed(exclude, filters, strict)] = -np.inf
+        best = top_k(scores, k)
+        items, chances = best, np.ones(len(best))
+        if explore and rng is not None:
+            items, chances = draw_slate(scores / explore, k, rng)
+        reasons = self._reasons(history, items, best)
+        ids = self.bundle.catalogue.item_ids
+        places = tuple(
+            Recommendation(int(item), str(ids[item]), float(scores[item]), float(chance), *reason)
+            for item, chance, reason in zip(items, chances, reasons, strict=True)
+        )
+        notice = None
+        if len(places) < k:
+            notice = f"{len(places)} of {k} places filled: filters, exclusions and availability leave no more items"
+        return ServedSlate(places, k, notice)
+
+    def _allowed(self, exclude: Sequence[str], filters: Filters | None, strict: bool) -> NDArray[np.bool_]:
+        """(N + 1,) items that a request lets pass."""
+        allowed = np.ones(self.bundle.catalogue.n_items + 1, dtype=bool)
+        if exclude:
+            left_out = self.bundle.catalogue.index_of(exclude, unknown="zero")
+            if strict and not left_out.all():
+                unknown = [item for item, index in zip(exclude, left_out, strict=True) if not index]
+                raise UnknownItemError(f"{len(unknown)} excluded items are not in the catalogue, first {unknown[0]!r}")
+            allowed[left_out] = False
+        if filters is None:
+            return allowed
+        if filters.categories:
+            allowed &= self._labels["category"].any_of(filters.categories)
+        if filters.brands:
+            allowed &= self._labels["brand"].any_of(filters.brands)
+        if filters.min_price is not None:
+            allowed &= self._price >= filters.min_price  # nan compares false
+        if filters.max_price is not None:
+            allowed &= self._price <= filters.max_price
+        return allowed
+
+    def _reasons(self, history: History, items: Ints, best: Ints) -> list[tuple[str, str | None]]:
+        """Why each item was chosen, and the id of the item of the history that it is most alike."""
+        if not history.lengths[0]:
+            start = "a first pick for a new shopper"
+            return [(start if item in best else "tried out", None) for item in items]
+        touched = np.unique(history.items[0][np.isin(history.events[0], _LOOKED_AT)])
+        vectors = self.bundle.item_vectors
+        alike = vectors[items] @ vectors[touched].T  # (K, touched)
+        reasons: list[tuple[str, str | None]] = []
+        for place, item in enumerate(items):
+            nearest = int(alike[place].argmax()) if len(touched) else -1
+            if item not in best:
+                reasons.append(("tried out: not among the best, drawn to learn about it", None))
+            elif item in touched:
+                reasons.append(("looked at before", self._id(int(item))))
+            elif nearest < 0 or alike[place, nearest] <= 0:
+                reasons.append(("fits this visit as a whole", None))
+            else:
+                source = int(touched[nearest])
+                reasons.append((f"like {self._title(source)}", self._id(source)))
+        return reasons
+
+    def _id(self, item: int) -> str:
+        return str(self.bundle.catalogue.item_ids[item])
+
+    def _title(self, item: int) -> str:
+        title = str(self.bundle.catalogue.frame["text"].iloc[item - 1] or self._id(item))
+        return title if len(title) <= _TITLE else title[: _TITLE - 1].rstrip() + "…"
+
+
+class _Labels:
+    """A text column of the catalogue as numbers, so that filtering a large one compares integers."""
+
+    def __init__(self, column: pd.Series) -> None:
+        codes, names = pd.factorize(column)
+        self._codes = np.append(-1, codes)  # index 0 is no item
+        self._number = {str(name): number for number, name in enumerate(names)}
+
+    def any_of(self, labels: Sequence[str]) -> NDArray[np.bool_]:
+        """(N + 1,) items that have one of the labels."""
+        return np.isin(self._codes, [self._number[label] for label in labels if label in self._number])
