@@ -257,7 +257,7 @@ class KnownTruthShopper:
             * _DWELL_BASE
         )
         revenue = torch.where(purchased, self._prices[item], 0.0)
-        state.gap = dwell.clone()
+        state.gap = torch.where((slate > 0).any(1), dwell, state.gap + dwell)  # an empty slate leaves no token
         state.step = state.step + 1
         return Response(examined, clicked, carted, purchased, left, dwell, revenue), state
 
