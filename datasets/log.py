@@ -112,10 +112,16 @@ class ShopLog:
     def _columns(self) -> tuple[Ints, Ints, NDArray[np.float64], Ints, Ints]:
         """Item, event code, seconds, slate number and position of each event."""
         events = self.events
-        item = self.catalogue.index_of(events["item_id"])
-        code = events["event"].map(EVENT_CODES).to_numpy(dtype=np.int64)
+        # Each different id is looked up once: there are far fewer than events.
+        place, ids = pd.factorize(events["item_id"])
+        item = self.catalogue.index_of(ids)[place]
+        place, names = pd.factorize(events["event"])
+        code = np.array([EVENT_CODES[name] for name in names], dtype=np.int64)[place]
         seconds = events["time"].to_numpy(dtype="datetime64[us]").astype(np.int64) / 1e6
         slate = pd.factorize(events["slate_id"])[0].astype(np.int64)
+        # A slate belongs to its session, also where a source counts slates anew in each session.
+        named = slate >= 0
+        slate[named] = pd.factorize(self.session_of_event[named] * (slate.max(initial=0) + 1) + slate[named])[0]
         position = events["position"].astype("Float64").fillna(-1).to_numpy(dtype=np.int64)
         return item, code, seconds, slate, position
 
@@ -162,60 +168,102 @@ class ShopLog:
     def shopper_half(self, half: int, of: int = 2) -> "ShopLog":
         """Sessions of the shoppers whose hashed id falls into share `half` of `of`; the same in every process."""
         ids = self.sessions["shopper_id"]
-        share = {one: int.from_bytes(hashlib.sha256(str(one).encode()).digest()[:4], "big") % of for one in ids.unique()}
+        share = {
+            one: int.from_bytes(hashlib.sha256(str(one).encode()).digest()[:4], "big") % of for one in ids.unique()
+        }
         return self.part((ids.map(share) == half).to_numpy())
 
 
 def _slates(log: ShopLog) -> Slates:
     item, code, seconds, slate, position = log._columns
-    tokens, token_of_event = log._tokenised
-    session = log.session_of_event
     shown = np.flatnonzero((code == Event.IMPRESSION) & (slate >= 0) & (item > 0))
     unplaced = position[shown] < 0
     # Ordered by slate number, then place; slates are numbered in order of appearance, that is by session and time.
     order = shown[np.lexsort((shown, np.where(unplaced, np.iinfo(np.int64).max, position[shown]), slate[shown]))]
     first = np.flatnonzero(np.diff(slate[order], prepend=-2))
+    best = order[first]  # the event of each slate's best place
     n = len(first)
-    number = np.full(int(slate.max(initial=-1)) + 1, -1, np.int64)
-    number[slate[order[first]]] = np.arange(n)
+    number = np.full(int(slate.max(initial=-1)) + 2, -1, np.int64)  # slate -> row; its last entry is for "no slate"
+    number[slate[best]] = np.arange(n)
     row = number[slate[order]]
     place = np.arange(len(order)) - first[row] if n else np.zeros(0, np.int64)
     k = int(place.max(initial=-1)) + 1
     items, propensity = np.zeros((n, k), np.int64), np.full((n, k), np.nan)
     items[row, place] = item[order]
     propensity[row, place] = log.events["propensity"].to_numpy(dtype=np.float64)[order]
-    at = session[order[first]]
-    begun = seconds[order[first]]
 
-    acted = np.flatnonzero((code == Event.CLICK) & (slate >= 0) & (item > 0))
-    acted = acted[number[slate[acted]] >= 0]
-    clicked = np.full(n, -1, np.int64)
-    rows = number[slate[acted]]
-    hits = items[rows] == item[acted][:, None]
-    for source in np.flatnonzero(hits.any(axis=1))[::-1]:  # from the last to the first, so that the first click stays
-        clicked[rows[source]] = int(hits[source].argmax())
-    chosen = np.where(clicked >= 0, items[np.arange(n), np.maximum(clicked, 0)] if k else 0, 0)
+    slate_row = number[slate]
+    session = log.session_of_event[best]
+    clicked = _first_click(items, slate_row, item, code)
+    chosen = (
+        np.where(clicked >= 0, np.take_along_axis(items, np.maximum(clicked, 0)[:, None], 1)[:, 0], 0) if k else clicked
+    )
+    carted, purchased = (
+        _followed(chosen, session, seconds[best], slate_row, log, event) for event in (Event.CART, Event.PURCHASE)
+    )
+    return Slates(
+        session=session,
+        before=_tokens_before(best, session, log),
+        items=items,
+        clicked=clicked,
+        carted=carted,
+        purchased=purchased,
+        propensity=propensity,
+        last=np.append(session[1:] != session[:-1], True)[:n],
+        dwell=_dwell(best, session, log),
+    )
 
-    def later(event: Event) -> NDArray[np.bool_]:
-        there = np.flatnonzero(code == event)
-        latest: dict[tuple[int, int], float] = {}
-        for s, i, t in zip(session[there].tolist(), item[there].tolist(), seconds[there].tolist(), strict=True):
-            latest[s, i] = t
-        pairs = zip(at.tolist(), chosen.tolist(), begun.tolist(), strict=True)
-        return np.array([bool(i) and latest.get((s, i), -np.inf) >= t for s, i, t in pairs], dtype=bool)
 
-    last = np.append(at[1:] != at[:-1], True)[:n]
-    # Tokens before the slate: those whose first event came before the slate's first row in the log.
-    first_event = np.full(len(tokens.items), len(code), np.int64)
+def _first_click(items: Ints, slate_row: Ints, item: Ints, code: Ints) -> Ints:
+    """(S,) place of the first click on each slate, -1 for none; a click on an item the slate lacks does not count."""
+    clicked = np.full(len(items), -1, np.int64)
+    acted = np.flatnonzero((code == Event.CLICK) & (slate_row >= 0) & (item > 0))
+    hits = items[slate_row[acted]] == item[acted][:, None]
+    acted, hits = acted[hits.any(axis=1)], hits[hits.any(axis=1)]
+    rows, earliest = np.unique(slate_row[acted], return_index=True)
+    clicked[rows] = hits[earliest].argmax(axis=1) if len(rows) else 0
+    return clicked
+
+
+def _followed(
+    chosen: Ints, session: Ints, begun: NDArray[np.float64], slate_row: Ints, log: ShopLog, event: Event
+) -> NDArray[np.bool_]:
+    """(S,) whether an event came to the item chosen from each slate.
+
+    An event that names a slate is that slate's alone; one that names none is any slate's of its session up to then.
+    """
+    item, code, seconds, _, _ = log._columns
+    there = np.flatnonzero((code == event) & (item > 0))
+    rows = slate_row[there]
+    followed = np.zeros(len(chosen), dtype=bool)
+    followed[rows[(rows >= 0) & (chosen[rows] == item[there])] if len(chosen) else []] = True
+    there = there[rows < 0]
+    key = log.session_of_event[there] * (log.catalogue.n_items + 1) + item[there]
+    there, key = there[np.argsort(key, kind="stable")], np.sort(key)
+    wanted = session * (log.catalogue.n_items + 1) + chosen
+    # Within a key the events stay in order of time, so its last one tells whether any came at or after the slate.
+    latest = np.searchsorted(key, wanted, side="right") - 1
+    found = (chosen > 0) & (latest >= 0)
+    found[found] = key[latest[found]] == wanted[found]
+    found[found] = seconds[there[latest[found]]] >= begun[found]
+    return followed | found
+
+
+def _tokens_before(best: Ints, session: Ints, log: ShopLog) -> Ints:
+    """(S,) tokens of the session whose first event came before the slate's."""
+    tokens, token_of_event = log._tokenised
     held = np.flatnonzero(token_of_event >= 0)
-    np.minimum.at(first_event, token_of_event[held], held)
-    before = np.searchsorted(first_event, order[first], side="left") - tokens.offsets[at] if n else np.zeros(0, np.int64)
-    dwell = np.full(n, np.nan, np.float32)
-    organic = np.flatnonzero((code != Event.IMPRESSION) & (slate < 0))
-    marks = np.unique(np.concatenate([order[first], organic]))
-    following = np.searchsorted(marks, order[first], side="right")
-    has = following < len(marks)
-    after = marks[np.minimum(following, max(len(marks) - 1, 0))] if len(marks) else following
-    has &= session[after] == at if len(marks) else has
-    dwell[has] = np.maximum(seconds[after[has]] - begun[has], 0)
-    return Slates(at, before.astype(np.int64), items, clicked, later(Event.CART), later(Event.PURCHASE), propensity, last, dwell)
+    first_event = held[np.flatnonzero(np.diff(token_of_event[held], prepend=-1))]
+    return (np.searchsorted(first_event, best, side="left") - tokens.offsets[session]).astype(np.int64)
+
+
+def _dwell(best: Ints, session: Ints, log: ShopLog) -> Floats:
+    """(S,) seconds to the next slate or organic event of the session, nan where none came."""
+    _, code, seconds, slate, _ = log._columns
+    dwell = np.full(len(best), np.nan, np.float32)
+    marks = np.unique(np.concatenate([best, np.flatnonzero((code != Event.IMPRESSION) & (slate < 0))]))
+    following = np.searchsorted(marks, best, side="right")
+    has = np.flatnonzero(following < len(marks))
+    has = has[log.session_of_event[marks[following[has]]] == session[has]]
+    dwell[has] = np.maximum(seconds[marks[following[has]]] - seconds[best[has]], 0)
+    return dwell
