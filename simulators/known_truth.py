@@ -142,7 +142,7 @@ class KnownTruthShopper:
         edge = torch.arange(wide + 1, device=self.device) * self.n_items // wide
         draw = uniform(seeds, 0, _BROWSE, wide)
         candidates = 1 + edge[:-1] + (draw * edge.diff()).long()
-        utility = self.utilities(state, candidates) + gumbel(seeds, 1, _BROWSE, wide)
+        utility = self._unwearied(state, candidates) + gumbel(seeds, 1, _BROWSE, wide)
         items = candidates.gather(1, utility.topk(width, dim=1).indices)
         pace = uniform(seeds, 0, _PACE, 1).squeeze(1)
         lengths = 1 + (pace * width).long().clamp(max=width - 1)
@@ -168,10 +168,13 @@ class KnownTruthShopper:
             value = value.scatter_add(1, state.familiar, -state.weariness)
             value[:, 0] = -math.inf
             return value
-        match = torch.einsum("bmf,bf->bm", self._features[items], state.weights)
-        match += (state.liking - state.satiation).gather(1, self._category[items])
         weary = (items[:, :, None] == state.familiar[:, None, :]) * state.weariness[:, None, :]
-        return match - weary.sum(2)
+        return self._unwearied(state, items) - weary.sum(2)
+
+    def _unwearied(self, state: KnownTruthState, items: Tensor) -> Tensor:
+        """(B, M) utilities to shoppers who have clicked none of the items yet."""
+        match = torch.einsum("bmf,bf->bm", self._features[items], state.weights)
+        return match + (state.liking - state.satiation).gather(1, self._category[items])
 
     def click_chances(self, state: KnownTruthState, slate: Tensor) -> Tensor:
         """Exact chance that each slot of a slate is clicked, over how far the shopper looks and what it prefers.
