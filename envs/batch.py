@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ..datasets.schema import N_EVENTS
 from ..encoders.state import StateEncoder
-from ..simulators.shopper import Response, Shopper, TokenBatch, without_repeats
+from ..simulators.shopper import Response, Shopper, without_repeats
 from .rewards import RewardMix
 from .spaces import SlateSpace
 
@@ -30,6 +30,7 @@ ObservationKind = Literal["state", "history"]
 _LARGEST = float(np.finfo(np.float32).max)
 
 
+@dataclass(slots=True)
 class Recent:
     """The last H tokens of each of B rows, left-aligned, oldest first, zeros after the end.
 
@@ -37,11 +38,16 @@ class Recent:
         items: (B, H) int64. events: (B, H) int64. gaps: (B, H) float32 seconds. lengths: (B, 1) int64.
     """
 
-    def __init__(self, rows: int, width: int) -> None:
-        self.items = np.zeros((rows, width), np.int64)
-        self.events = np.zeros((rows, width), np.int64)
-        self.gaps = np.zeros((rows, width), np.float32)
-        self.lengths = np.zeros((rows, 1), np.int64)
+    items: Ints
+    events: Ints
+    gaps: Floats
+    lengths: Ints
+
+    @classmethod
+    def empty(cls, rows: int, width: int) -> "Recent":
+        """No tokens yet."""
+        items = np.zeros((rows, width), np.int64)
+        return cls(items, items.copy(), np.zeros((rows, width), np.float32), np.zeros((rows, 1), np.int64))
 
     def add(self, items: Ints, events: Ints, gaps: Floats) -> None:
         """Append one token, (B,) each; a row whose item is 0 stays as it was, a full one forgets its oldest."""
@@ -58,6 +64,27 @@ class Recent:
         """Overwrite some rows with all rows of `other`."""
         self.items[rows], self.events[rows] = other.items, other.events
         self.gaps[rows], self.lengths[rows] = other.gaps, other.lengths
+
+
+@dataclass(slots=True)
+class Arrivals:
+    """Shoppers who have come, with what is remembered of them.
+
+    Attributes:
+        state: the simulator's. memory: the encoder's. recent: last tokens, where the observation shows them.
+    """
+
+    state: Any
+    memory: Any
+    recent: Recent | None
+
+    def put(self, rows: Ints, other: "Arrivals") -> None:
+        """Overwrite some rows, in place, with all rows of `other`."""
+        places = torch.from_numpy(rows)
+        self.state.put(places.to(self.state.seed.device), other.state)
+        self.memory.put(places.to(self.memory.state.device), other.memory)
+        if self.recent is not None and other.recent is not None:
+            self.recent.put(rows, other.recent)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,41 +148,47 @@ class ShopBatch:
         self.last: Turn | None = None
         self._shown_allowed = None if self.available is None else torch.from_numpy(self.available).to(shopper.device)
         self._encoder_device = encoder.item_vectors.device
-        self._recent = Recent(rows, history_len) if observation == "history" else None
-        self._state: Any = None
-        self._memory: Any = None
+        self._tells_history = observation == "history"
+        self._here: Arrivals | None = None
 
     @property
     def started(self) -> bool:
         """Whether shoppers have arrived."""
-        return self._state is not None
+        return self._here is not None
+
+    @property
+    def here(self) -> Arrivals:
+        """The shoppers who are in the shop now."""
+        assert self._here is not None, "arrive() comes first"
+        return self._here
 
     @torch.no_grad()
-    def arrive(self, rows: Ints, seeds: Ints) -> None:
-        """New shoppers take the places of some rows, (n,) each; the first time, of all rows in order."""
+    def prepare(self, seeds: Ints) -> Arrivals:
+        """Shoppers of these seeds, (n,), as they are when they arrive."""
         state = self.shopper.reset(torch.from_numpy(seeds).to(self.shopper.device))
-        memory, recent = self._remember(state.arrival, len(rows))
-        if self._state is None or len(rows) == self.rows:
-            self._state, self._memory = state, memory
-            self._recent = recent
+        memory = self.encoder.start(len(seeds))
+        recent = Recent.empty(len(seeds), self.history_len) if self._tells_history else None
+        came = state.arrival
+        for place in range(int(came.lengths.max())):
+            token = came.items[:, place], came.events[:, place], came.gaps[:, place]
+            memory = self._append(memory, recent, *token)
+        return Arrivals(state, memory, recent)
+
+    def arrive(self, rows: Ints, seeds: Ints, arrivals: Arrivals | None = None) -> None:
+        """Shoppers take the places of some rows, (n,) each; the first time, of all rows in order.
+
+        Args:
+            rows: ascending row numbers.
+            seeds: of the shoppers.
+            arrivals: the shoppers, where they are prepared already.
+        """
+        arrivals = arrivals or self.prepare(seeds)
+        if self._here is None or len(rows) == self.rows:
+            self._here = arrivals
         else:
-            places = torch.from_numpy(rows)
-            self._state.put(places.to(self.shopper.device), state)
-            self._memory.put(places.to(self._encoder_device), memory)
-            if self._recent is not None and recent is not None:
-                self._recent.put(rows, recent)
+            self._here.put(rows, arrivals)
         self.slates[rows] = 0
         self.shopper_seeds[rows] = seeds
-
-    def _remember(self, arrival: TokenBatch, rows: int) -> tuple[Any, Recent | None]:
-        """Memory, and last tokens, of shoppers who just came with a history."""
-        memory = self.encoder.start(rows)
-        recent = None if self._recent is None else Recent(rows, self.history_len)
-        width = int(arrival.lengths.max()) if len(arrival.lengths) else 0
-        for place in range(width):
-            token = arrival.items[:, place], arrival.events[:, place], arrival.gaps[:, place]
-            memory = self._append(memory, recent, *token)
-        return memory, recent
 
     def _append(self, memory: Any, recent: Recent | None, items: Tensor, events: Tensor, gaps: Tensor) -> Any:
         if recent is not None:
@@ -173,10 +206,10 @@ class ShopBatch:
         Raises:
             ValueError: another shape, no integers, or an item that does not exist.
         """
-        slate = self._legal(slates)
-        gap = self._state.gap.clone()  # the token's gap; `respond` uses the state up
-        response, self._state = self.shopper.respond(self._state, slate)
-        self._memory = self._append(self._memory, self._recent, *response.tokens(slate), gap)
+        here, slate = self.here, self._legal(slates)
+        gap = here.state.gap.clone()  # the token's gap; `respond` uses the state up
+        response, here.state = self.shopper.respond(here.state, slate)
+        here.memory = self._append(here.memory, here.recent, *response.tokens(slate), gap)
         self.slates += 1
         terminated = _numpy(response.left)
         truncated = (self.slates >= self.max_slates) & ~terminated
@@ -193,13 +226,15 @@ class ShopBatch:
         if array.min() < 0 or array.max() > self.shopper.n_items:
             strange = array[(array < 0) | (array > self.shopper.n_items)][0]
             raise ValueError(f"slates hold items in [0, {self.shopper.n_items}], 0 an empty slot, got {strange}")
-        slate = without_repeats(torch.from_numpy(array.astype(np.int64)).to(self.shopper.device))
+        slate = torch.from_numpy(array.astype(np.int64)).to(self.shopper.device)
+        if _may_repeat(array):
+            slate = without_repeats(slate)
         return slate if self._shown_allowed is None else slate * self._shown_allowed[slate]
 
     def observe(self, rows: Ints | None = None, out: Observation | None = None) -> Observation:
         """What the agent sees of some rows, or all: arrays of its own, or those of `out`, overwritten."""
-        states = _numpy(self._memory.state if rows is None else self._memory.state[torch.from_numpy(rows)])
-        recent = self._recent
+        states, recent = self.here.memory.state, self.here.recent
+        states = _numpy(states if rows is None else states[torch.from_numpy(rows).to(states.device)])
         if recent is None:
             return np.clip(states, -1.0, 1.0, out=out)  # rounding may carry a unit vector's entry past 1
         chosen = slice(None) if rows is None else rows
@@ -212,6 +247,12 @@ class ShopBatch:
             np.copyto(out[name], column[chosen])
         np.clip(states, -1.0, 1.0, out=out["state"])
         return out
+
+
+def _may_repeat(slates: NDArray[Any]) -> bool:
+    """Whether some slate may hold an item twice: most policies' never do, and looking is cheaper than emptying."""
+    places = np.ascontiguousarray(slates.T)  # (K, B)
+    return any((places[apart:] == places[:-apart]).any() for apart in range(1, len(places)))
 
 
 def _figures(slate: Tensor, response: Response) -> dict[str, NDArray[Any]]:

@@ -56,8 +56,16 @@ class SeedStreams:
             self._episodes[row] = 0
             self._seeded[row] = True
 
+    def peek(self, rows: Ints, later: Ints) -> Ints:
+        """(n,) int64 seeds of the shoppers that these rows meet after `later` (n,) more episodes; 0 is the next."""
+        return shopper_seeds(self._row_seeds[rows], self._episodes[rows] + later)
+
     def draw(self, rows: Ints) -> Ints:
         """(n,) int64 seeds of the shoppers that these rows meet next."""
-        seeds = shopper_seeds(self._row_seeds[rows], self._episodes[rows])
-        self._episodes[rows] += 1
+        seeds = self.peek(rows, np.zeros_like(rows))
+        self.skip(rows)
         return seeds
+
+    def skip(self, rows: Ints) -> None:
+        """Count an episode of these rows, whose shopper was made from a peek."""
+        self._episodes[rows] += 1

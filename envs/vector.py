@@ -17,6 +17,7 @@ from .defaults import DEFAULT_K, DEFAULT_MAX_SLATES, parts
 from .render import slate_text
 from .rewards import RewardMix
 from .seeds import SeedStreams
+from .waiting import WaitingRoom
 
 _OPTIONS = ("reset_mask", "shopper_seeds")
 
@@ -82,6 +83,7 @@ class ShopVectorEnv(gym.vector.VectorEnv[Observation, NDArray[np.int64], NDArray
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self._buffer: Any = None if copy else create_empty_array(self.single_observation_space, num_envs)
         self._streams = SeedStreams(num_envs)
+        self._room = WaitingRoom(self.batch, self._streams)
         self._ended = np.zeros(num_envs, np.bool_)
 
     def reset(
@@ -100,7 +102,10 @@ class ShopVectorEnv(gym.vector.VectorEnv[Observation, NDArray[np.int64], NDArray
             mask = np.ones(self.num_envs, np.bool_)
         rows = np.flatnonzero(mask)
         self._streams.seed(rows, seed, self.np_random)
-        self._arrive(rows, options.get("shopper_seeds"))
+        drawn, named = self._streams.draw(rows), options.get("shopper_seeds")
+        self.batch.arrive(rows, drawn if named is None else named[rows])
+        self._room.forget(rows)
+        self._ended[rows] = False
         return self.batch.observe(out=self._buffer), with_masks(self._episode(), mask)
 
     def step(self, actions: NDArray[np.int64]) -> tuple[Observation, NDArray[Any], Bools, Bools, dict[str, Any]]:
@@ -144,14 +149,10 @@ class ShopVectorEnv(gym.vector.VectorEnv[Observation, NDArray[np.int64], NDArray
                 f"the episodes of rows {rows} have ended; reset them by options={{'reset_mask': ...}}"
             )
 
-    def _arrive(self, rows: Ints, named: Ints | None = None) -> None:
-        drawn = self._streams.draw(rows)
-        self.batch.arrive(rows, drawn if named is None else named[rows])
-        self._ended[rows] = False
-
     def _replace(self, rows: Ints, observation: Observation) -> None:
         """Next shoppers for rows whose episode is over, seen in `observation`."""
-        self._arrive(rows)
+        self.batch.arrive(rows, *self._room.next(rows))
+        self._ended[rows] = False
         seen = self.batch.observe(rows)
         if isinstance(observation, dict):
             for name, values in seen.items():
@@ -161,13 +162,14 @@ class ShopVectorEnv(gym.vector.VectorEnv[Observation, NDArray[np.int64], NDArray
 
     def _finals(self, observation: Observation, figures: dict[str, NDArray[Any]], ended: Bools) -> dict[str, Any]:
         """The last view of shoppers about to be replaced, as Gymnasium lays it out."""
-        last = np.full(self.num_envs, None, dtype=object)
-        for row in np.flatnonzero(ended).tolist():
-            last[row] = (
-                {name: values[row].copy() for name, values in observation.items()}
-                if isinstance(observation, dict)
-                else observation[row].copy()
-            )
+        rows, last = np.flatnonzero(ended), np.full(self.num_envs, None, dtype=object)
+        if isinstance(observation, dict):
+            seen = {name: values[rows] for name, values in observation.items()}
+            for place, row in enumerate(rows.tolist()):
+                last[row] = {name: values[place] for name, values in seen.items()}
+        else:
+            for row, seen in zip(rows.tolist(), observation[rows], strict=True):
+                last[row] = seen
         final_info = with_masks({**figures, **self._episode()}, ended)
         return {"final_obs": last, "_final_obs": ended.copy(), "final_info": final_info, "_final_info": ended.copy()}
 

@@ -11,7 +11,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from slatewise.envs import ShopEnv, ShopVectorEnv
 
 ROWS = 7
-SHORT = {"k": 4, "max_slates": 3, "history_len": 5}
+SHORT: dict[str, Any] = {"k": 4, "max_slates": 3, "history_len": 5}
 MODES = [AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP]
 
 
@@ -172,7 +172,8 @@ def test_make_vec_uses_the_native_batch_and_its_limit_of_slates() -> None:
     assert isinstance(env.unwrapped, ShopVectorEnv)
     assert env.metadata["autoreset_mode"] is AutoresetMode.NEXT_STEP
     slates = np.array([[1, 2]] * 3)
-    env.reset(seed=2), rows.reset(seed=2)
+    env.reset(seed=2)
+    rows.reset(seed=2)
     for one, two in zip(env.step(slates)[:4], rows.step(slates)[:4], strict=True):
         assert_same(one, two)
 
