@@ -7,13 +7,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from torch import Tensor
+
 from slatewise.datasets.artefact import building
 from slatewise.datasets.known_shop import KnownShop, KnownShopConfig
 from slatewise.datasets.log import ShopLog
 from slatewise.simulators.collect import PlackettLucePolicy, collect_log
 from slatewise.simulators.known_truth import KnownTruthShopper, KnownTruthState, visit_seed
 from slatewise.simulators.shopper import Response
-from torch import Tensor
 
 MAX_SLATES = 12
 
