@@ -1,7 +1,7 @@
 """Pictures of an evaluation; each takes plain tables and returns a matplotlib `Figure`."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -226,12 +226,12 @@ def two_simulators(summary: pd.DataFrame, trained: str, other: str, metric: str 
     if not names:
         raise EvidenceError(f"no policy was judged in both {trained!r} and {other!r}")
     times, label = _scaled(metric)
-    figure, (axis,) = canvas(5.6, 3.9)
+    figure, (axis,) = canvas(5.8, 3.7)
     x, y = (sides[side].loc[names, ["mean", "low", "high"]].to_numpy(dtype=float) * times for side in (trained, other))
     low, high = min(x[:, 1].min(), y[:, 1].min()), max(x[:, 2].max(), y[:, 2].max())
     edge = 0.06 * (high - low or 1)
     axis.plot([low - edge, high + edge], [low - edge, high + edge], color=SOFT, linewidth=1, linestyle="--")
-    axis.set_xlim(low - edge, high + 3 * edge)
+    axis.set_xlim(low - edge, high + edge)
     axis.set_ylim(low - edge, high + edge)
     for number_, policy in enumerate(names):
         colour = SERIES[number_ % len(SERIES)]
@@ -243,38 +243,42 @@ def two_simulators(summary: pd.DataFrame, trained: str, other: str, metric: str 
         )
     axis.set_xlabel(f"{label}, judged by “{trained}”")
     axis.set_ylabel(f"{label}, judged by “{other}”")
-    axis.set_aspect("equal", adjustable="box")
-    figure.legend(loc="outside right center", frameon=False, fontsize=9, labelcolor=INK)
+    axis.set_box_aspect(1)
+    key(axis, loc="center left", bbox_to_anchor=(1.03, 0.5))
     return figure
 
 
-def calibration(parts: Mapping[str, Sequence[Mapping[str, float]]]) -> Figure:
+def calibration(table: pd.DataFrame) -> Figure:
     """What each part of a fitted shopper foretold against what happened, on data held out; dots grow with the count.
 
     Args:
-        parts: part -> bins, each with `predicted`, `observed` in [0, 1], and `count`.
+        table: one row a group: `part`, `count`, `predicted` and `observed` in [0, 1], `low` and `high` of the latter.
+
+    Raises:
+        EvidenceError: there is no row.
     """
-    held = {name: bins for name, bins in parts.items() if bins}
-    if not held:
-        raise EvidenceError("there are no bins of a calibration to draw")
-    columns = min(len(held), 3)
-    rows = math.ceil(len(held) / columns)
-    figure, axes = canvas(WIDTH, 0.3 + 2.6 * rows, columns=columns, rows=rows)
-    for axis in axes[len(held) :]:
+    if not len(table):
+        raise EvidenceError("there are no groups of a calibration to draw; judge the shopper on held-out sessions")
+    parts = list(table.groupby("part", sort=False))
+    columns = min(len(parts), 3)
+    rows = math.ceil(len(parts) / columns)
+    figure, axes = canvas(WIDTH, 0.3 + 2.5 * rows, columns=columns, rows=rows)
+    for axis in axes[len(parts) :]:
         axis.set_visible(False)
-    for axis, (name, bins) in zip(axes, held.items(), strict=False):
-        predicted, observed, count = (
-            100 * np.array([float(one[key]) for one in bins]) for key in ("predicted", "observed", "count")
-        )
-        top = 1.08 * max(predicted.max(), observed.max(), 1e-9)
+    names = ("predicted", "observed", "low", "high")
+    for number_, (axis, (part, groups)) in enumerate(zip(axes, parts, strict=False)):
+        predicted, observed, low, high = (100 * groups[name].to_numpy(dtype=float) for name in names)
+        count = groups["count"].to_numpy(dtype=float)
+        top = 1.1 * max(float(predicted.max()), float(observed.max()), 1e-9)
         axis.plot([0, top], [0, top], color=SOFT, linewidth=1, linestyle="--")
-        axis.plot(predicted, observed, color=SERIES[0], linewidth=1.2, alpha=0.5)
-        axis.scatter(predicted, observed, s=12 + 70 * count / count.max(), color=SERIES[0], edgecolor=PAPER, zorder=3)
+        axis.vlines(predicted, low, high, color=SERIES[0], linewidth=1.6, alpha=0.45)
+        axis.scatter(predicted, observed, s=10 + 60 * count / count.max(), color=SERIES[0], edgecolor=PAPER, zorder=3)
         axis.set_xlim(0, top)
         axis.set_ylim(0, top)
-        axis.set_title(name, loc="left", color=INK, fontsize=10)
+        axis.set_title(str(part).capitalize(), loc="left", color=INK, fontsize=10)
         axis.set_xlabel("Foretold, %")
-    axes[0].set_ylabel("Happened, %")
+        if number_ % columns == 0:
+            axis.set_ylabel("Happened, %")
     return figure
 
 

@@ -23,6 +23,7 @@ from .outcomes import FIXED
 from .words import as_rows, decimals, heading, how_much, is_settled, number, sentence
 
 _SHOWN_MOST = 5  # items named for each policy
+_FIGURES = ("mean", "value", "gain")  # columns that `low` and `high` may belong to
 _TABLES = (
     ("reward", "revenue", "ctr", "clicks", "cart_rate", "conversion", "slates"),
     (
@@ -38,8 +39,8 @@ _TABLES = (
 class Extras:
     """What a report tells beyond the evaluation itself; whatever is left out is left out of the page.
 
-    Tables of `next_item` and `realism` are shown as they come, column by column; a row's `mean`, `low`, `high` become
-    one figure with its interval.
+    Tables of `next_item` and `realism` are shown as they come, column by column; `mean`, `value` or `gain` is shown
+    with the interval of the columns `low` and `high`.
     """
 
     title: str = "Who should fill the shelves?"
@@ -60,8 +61,8 @@ class Extras:
     """What the log told of its shoppers, what was assumed: `quantity`, `source`, `evidence`, `value`, `low`, `high`."""
     realism: pd.DataFrame | None = None
     """How real the fitted shopper is, beside plainer models."""
-    calibration: Mapping[str, Sequence[Mapping[str, float]]] | None = None
-    """Part of the fitted shopper -> bins of `predicted`, `observed`, `count`."""
+    calibration: pd.DataFrame | None = None
+    """Of a fitted shopper, a row a group: `part`, `count`, `predicted`, `observed`, and `low`, `high` of the latter."""
     catalogue: pd.DataFrame | None = None
     """Columns `item_id` and `text`, row i the item of index i + 1: names of the items shown most."""
     places: Mapping[str, str] = field(default_factory=dict)
@@ -248,27 +249,36 @@ def _shown_most(evaluation: Evaluation, catalogue: pd.DataFrame | None) -> list[
 
 
 def _as_table(frame: pd.DataFrame | None) -> dict[str, Any] | None:
-    """A table as it comes, as text; `mean`, `low` and `high` become one column."""
+    """A table as it comes, as text; a figure and its `low` and `high` become one column."""
     if frame is None or not len(frame):
         return None
-    sides = [name for name in ("mean", "low", "high") if name in frame.columns]
-    others = [str(name) for name in frame.columns if name not in sides]
+    figure = next((name for name in _FIGURES if name in frame.columns and "low" in frame.columns), None)
+    names = [str(name) for name in frame.columns if figure is None or name not in ("low", "high")]
+    # Figures of one kind are rounded alike, so that a reader can run down the column.
+    kinds = frame["metric"] if "metric" in frame.columns else pd.Series("", index=frame.index)
+    places = {}
+    for kind, part in frame.groupby(kinds, sort=False) if figure else ():
+        half = ((part["high"].astype(float) - part["low"].astype(float)) / 2).replace(0, math.nan).median()
+        places[kind] = decimals(-half, half, float(part[figure].abs().max()))
     rows = []
-    for row in frame.to_dict("records"):
-        cells = [_cell(row[name]) for name in others]
-        if sides:
-            mean, low, high = (float(row.get(name, math.nan)) for name in ("mean", "low", "high"))
-            places = decimals(low, high, mean)
-            span = f" [{number(low, places)}, {number(high, places)}]" if math.isfinite(low) else ""
-            cells.append(number(mean, places) + span)
-        rows.append(cells)
-    return {"columns": [*(name.replace("_", " ") for name in others), *(["value"] if sides else [])], "rows": rows}
+    for kind, row in zip(kinds, frame.to_dict("records"), strict=True):
+        rows.append([_span(row, figure, places[kind]) if name == figure else _cell(row[name]) for name in names])
+    return {"columns": [name.replace("_", " ") for name in names], "rows": rows}
 
 
 def _cell(value: Any) -> str:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return "–" if value is None else str(value)
-    return f"{value:,}" if isinstance(value, int) else number(value, decimals(math.nan, math.nan, value) + 1)
+    return f"{value:,}" if isinstance(value, int) else number(value, decimals(math.nan, math.nan, value) + 2)
+
+
+def _span(row: Mapping[Any, Any], figure: str, places: int) -> str:
+    """A figure with its interval, or a dash for what is nothing by definition (a model's gain over itself)."""
+    value, low, high = (float(row[name]) for name in (figure, "low", "high"))
+    if value == low == high == 0:
+        return "–"
+    edges = f" [{number(low, places)}, {number(high, places)}]" if math.isfinite(low) and math.isfinite(high) else ""
+    return number(value, places) + edges
 
 
 def _evidence(frame: pd.DataFrame | None) -> list[dict[str, Any]]:
@@ -277,7 +287,7 @@ def _evidence(frame: pd.DataFrame | None) -> list[dict[str, Any]]:
         return []
     rows = []
     for row in frame.to_dict("records"):
-        low, high, value = (float(row[name]) for name in ("low", "high", "value"))
+        low, high, value = (math.nan if row[name] is None else float(row[name]) for name in ("low", "high", "value"))
         places = decimals(low, high, value)
         span = f"{number(low, places)} to {number(high, places)}" if math.isfinite(low) and math.isfinite(high) else "–"
         learned = str(row["source"]).startswith("learned")
@@ -306,6 +316,6 @@ def _pictures(evaluation: Evaluation, extras: Extras, level: float) -> dict[str,
         drawn["simulators"] = (figures.two_simulators(summary, used[0], primary, metric), f"{label} in two simulators")
     if extras.curves is not None and len(extras.curves):
         drawn["curves"] = (figures.learning_curves(extras.curves), "earnings during training")
-    if extras.calibration and any(extras.calibration.values()):
+    if extras.calibration is not None and len(extras.calibration):
         drawn["calibration"] = (figures.calibration(extras.calibration), "foretold against happened")
     return {name: Markup(as_svg(figure, name, title)) for name, (figure, title) in drawn.items()}

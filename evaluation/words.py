@@ -16,12 +16,11 @@ EARNED = ("reward", "revenue")
 def decimals(low: float, high: float, value: float) -> int:
     """Decimals that an interval's half-width supports, or the value where there is no interval.
 
-    Two digits of it are shown below 5 (0.13, 3.2), and one from there on (0.09, 8), so that rounding stays under a
-    tenth of the half-width either way.
+    A half-width is shown with two digits where it begins with 1 or 2 (0.13, 2.5), and with one otherwise (0.04, 8).
     """
     half = (high - low) / 2
     scale = half if math.isfinite(half) and half > 0 else abs(value)
-    return min(max(math.ceil(0.699 - math.log10(scale)), 0), 4) if scale > 0 else 0
+    return min(max(math.ceil(math.log10(3) - math.log10(scale)), 0), 4) if scale > 0 else 0
 
 
 def number(value: float, places: int) -> str:
@@ -80,10 +79,11 @@ def as_rows(
 
 
 def _column_decimals(table: pd.DataFrame, metric: Metric) -> int:
-    """The same decimals down a column: what its middling interval supports."""
-    middle = table[["low", "high", "mean"]].assign(half=(table["high"] - table["low"]) / 2).median()
+    """The same decimals down a column: what its middling interval supports, or else its smallest figure."""
     times = 100 if metric.unit == "share" else 1
-    return decimals(-middle["half"] * times, middle["half"] * times, middle["mean"] * times)
+    half = times * float(((table["high"] - table["low"]) / 2).median())
+    means = table["mean"].abs()
+    return decimals(-half, half, times * float(means[means > 0].min()) if (means > 0).any() else 0.0)
 
 
 def heading(metric: str, currency: str = "") -> str:
