@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .mean import MeanEncoder
+    from .pretrain import PretrainConfig
     from .session import ShopSessionConfig, ShopSessionModel, load_encoder
     from .state import Memory, StateEncoder
     from .text import TextEncoder
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 _HOME = {
     "MeanEncoder": "mean",
     "Memory": "state",
+    "PretrainConfig": "pretrain",
     "ShopSessionConfig": "session",
     "ShopSessionModel": "session",
     "StateEncoder": "state",
@@ -24,6 +26,7 @@ _HOME = {
 __all__ = [
     "MeanEncoder",
     "Memory",
+    "PretrainConfig",
     "ShopSessionConfig",
     "ShopSessionModel",
     "StateEncoder",

@@ -19,8 +19,15 @@ class Memory(Protocol):
 class StateEncoder(Protocol):
     """History of tokens -> state of unit length, in the same space as the item vectors."""
 
-    dim: int
-    n_items: int
+    @property
+    def dim(self) -> int:
+        """Width of states and item vectors."""
+        ...
+
+    @property
+    def n_items(self) -> int:
+        """Items known; dense indices run from 1 to this."""
+        ...
 
     @property
     def item_vectors(self) -> Tensor:

@@ -1,0 +1,125 @@
+"""Pretraining: it learns a known pattern, and a killed run ends where an uninterrupted one does."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModel
+
+from slatewise.datasets.artefact import read_config
+from slatewise.datasets.log import ShopLog
+from slatewise.encoders.next_item import encoder_scorer, next_item_metrics
+from slatewise.encoders.pretrain import PretrainConfig, pretrain
+from slatewise.encoders.quiet import quiet_transformers
+from slatewise.encoders.session import ShopSessionModel, load_encoder
+from slatewise.errors import ArtefactError, EvidenceError, NotTrainedError
+
+TINY = PretrainConfig(width=16, layers=1, heads=2, feed_forward=16, window=8, epochs=3, batch_size=32)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def same_weights(a: ShopSessionModel, b: ShopSessionModel) -> bool:
+    return all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
+
+
+class Killed(BaseException):
+    pass
+
+
+def test_pretraining_learns_the_walk_through_a_ring_and_says_so(
+    small_log: ShopLog, item_text: np.ndarray, tmp_path: Path
+) -> None:
+    train, test = small_log.split_at(0.8)
+    config = PretrainConfig(width=32, epochs=40, patience=10, batch_size=32, dropout=0.1, learning_rate=5e-3)
+    said: list[tuple[int, int, str]] = []
+    encoder = pretrain(train, tmp_path / "encoder", config=config, text=item_text, progress=lambda *s: said.append(s))
+    assert not encoder.training
+    found = next_item_metrics(encoder_scorer(encoder), test.tokens, k=1)
+    assert found.recall > 0.6  # the best possible is 0.9; always naming the most popular item gives under 0.1
+    assert said[-1][0] <= said[-1][1]
+    facts = read_config(tmp_path / "encoder", "encoder")["slatewise_artefact"]["facts"]
+    assert facts["sessions"] + facts["validation_sessions"] == len(train)
+    assert facts["validation_loss"] < np.log(24) * 0.7
+    assert facts["items_seen"] == 24
+    assert sorted(one.name for one in (tmp_path / "encoder").iterdir()) == ["config.json", "model.safetensors"]
+    with quiet_transformers():
+        auto = AutoModel.from_pretrained(tmp_path / "encoder")
+    assert same_weights(auto, encoder)
+    assert same_weights(load_encoder(tmp_path / "encoder"), encoder)
+
+
+def test_an_item_never_seen_lies_near_items_that_read_alike(
+    small_log: ShopLog, item_text: np.ndarray, tmp_path: Path
+) -> None:
+    config = PretrainConfig(width=32, epochs=10, batch_size=32, learning_rate=5e-3)
+    vectors = pretrain(small_log, tmp_path / "encoder", config=config, text=item_text).item_vectors
+    own_group, others = vectors[1:7] @ vectors[25], vectors[7:25] @ vectors[25]
+    assert own_group.mean() > others.mean() + 0.2
+
+
+def test_the_same_seed_gives_the_same_weights_and_a_killed_run_goes_on(
+    small_log: ShopLog, item_text: np.ndarray, tmp_path: Path
+) -> None:
+    whole = pretrain(small_log, tmp_path / "whole", config=TINY, text=item_text)
+
+    def kill(done: int, total: int, words: str) -> None:
+        if done > total // 2:
+            raise Killed
+
+    state = torch.random.get_rng_state()
+    with pytest.raises(Killed):
+        pretrain(small_log, tmp_path / "killed", config=TINY, text=item_text, progress=kill)
+    assert torch.equal(torch.random.get_rng_state(), state)  # the global generator is left alone
+    with pytest.raises(NotTrainedError, match="did not finish"):
+        load_encoder(tmp_path / "killed")
+    saved = json.loads((tmp_path / "killed.partial" / "checkpoints" / "progress.json").read_text())
+    assert len(saved["epochs"]) == 1
+    torch.manual_seed(123)  # what else happens in the process does not matter
+    resumed = pretrain(small_log, tmp_path / "killed", config=TINY, text=item_text)
+    assert same_weights(whole, resumed)
+    first, second = (read_config(tmp_path / name, "encoder")["slatewise_artefact"] for name in ("whole", "killed"))
+    assert first["id"] == second["id"]
+    del first["facts"]["seconds"], second["facts"]["seconds"]
+    assert first["facts"] == second["facts"]
+
+
+def test_a_catalogue_too_large_for_the_full_softmax_is_sampled(
+    small_log: ShopLog, item_text: np.ndarray, tmp_path: Path
+) -> None:
+    train, test = small_log.split_at(0.8)
+    config = PretrainConfig(
+        width=32, epochs=25, patience=25, batch_size=32, learning_rate=5e-3, full_softmax_up_to=5, negatives=8
+    )
+    encoder = pretrain(train, tmp_path / "encoder", config=config, text=item_text)
+    assert next_item_metrics(encoder_scorer(encoder), test.tokens, k=1).recall > 0.5
+
+
+def test_a_finished_encoder_is_not_overwritten_unasked(
+    small_log: ShopLog, item_text: np.ndarray, tmp_path: Path
+) -> None:
+    pretrain(small_log, tmp_path / "encoder", config=TINY, text=item_text)
+    with pytest.raises(ArtefactError, match="exists"):
+        pretrain(small_log, tmp_path / "encoder", config=TINY, text=item_text)
+    pretrain(small_log, tmp_path / "encoder", config=TINY, text=item_text, force=True)
+
+
+def test_a_log_too_small_and_settings_out_of_range_are_refused(
+    small_log: ShopLog, item_text: np.ndarray, tmp_path: Path
+) -> None:
+    with pytest.raises(EvidenceError, match="20 sessions"):
+        pretrain(small_log.part(np.arange(5)), tmp_path / "encoder", text=item_text)
+    with pytest.raises(ValueError, match="multiple of heads"):
+        PretrainConfig(width=30, heads=4)
+    with pytest.raises(ValueError, match="dropout"):
+        PretrainConfig(dropout=1.0)
+    assert not (tmp_path / "encoder.partial").exists()
