@@ -65,6 +65,7 @@ def read_config(folder: Path, kind: str) -> dict[str, Any]:
     except ValueError as error:
         raise ArtefactError(f"{path} is not valid JSON: {error}") from error
     record = config.get("slatewise_artefact", {}) if isinstance(config, dict) else {}
+    record = record if isinstance(record, dict) else {}
     if record.get("kind") != kind:
         raise ArtefactError(f"{folder} holds {record.get('kind') or 'something else'!r}, not {kind!r}")
     if record.get("schema", 0) > ARTEFACT_SCHEMA:
@@ -101,7 +102,12 @@ def is_finished(folder: Path, kind: str, settings: Mapping[str, Any], inputs: Ma
 
 @contextmanager
 def building(
-    folder: Path, kind: str, settings: Mapping[str, Any], inputs: Mapping[str, str] | None = None, *, force: bool = False
+    folder: Path,
+    kind: str,
+    settings: Mapping[str, Any],
+    inputs: Mapping[str, str] | None = None,
+    *,
+    force: bool = False,
 ) -> Iterator[Draft]:
     """Build an artefact in `FOLDER.partial`, then seal it: config.json written, folder renamed in one step.
 
@@ -139,11 +145,12 @@ def building(
     }
     config_path = draft.folder / "config.json"
     model_config = json.loads(config_path.read_text(encoding="utf-8")) if config_path.is_file() else {}
-    plan_path.unlink()
     write_json(config_path, {**model_config, "slatewise_artefact": record})
     if folder.exists():
         shutil.rmtree(folder)
     draft.folder.rename(folder)
+    # Last, so that a kill before the rename leaves a partial folder that still says what it is of.
+    (folder / plan_path.name).unlink()
 
 
 def _read(path: Path) -> Any:

@@ -116,6 +116,9 @@ class ShopLog:
         place, ids = pd.factorize(events["item_id"])
         item = self.catalogue.index_of(ids)[place]
         place, names = pd.factorize(events["event"])
+        strange = [name for name in names if name not in EVENT_CODES]
+        if strange:
+            raise LogFormatError(f"the log has events of kind {strange[0]!r}; known are {', '.join(EVENT_CODES)}")
         code = np.array([EVENT_CODES[name] for name in names], dtype=np.int64)[place]
         seconds = events["time"].to_numpy(dtype="datetime64[us]").astype(np.int64) / 1e6
         slate = pd.factorize(events["slate_id"])[0].astype(np.int64)
