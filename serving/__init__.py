@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .bundle import Bundle
-    from .export import export_policy
-    from .export_bundle import ParityReport, export_bundle, parity
+    from .export import export_bundle, export_policy, write_bundle
     from .history import BuiltHistory, ShopperEvent, build_history
+    from .parity import ParityReport
     from .records import FeedbackEvent, SlateRecord
     from .runtime import Filters, Recommendation, Runtime, ServedSlate
     from .server import create_app, serve
@@ -23,7 +23,7 @@ _HOME = {
     "EventStore": "store",
     "FeedbackEvent": "records",
     "Filters": "runtime",
-    "ParityReport": "export",
+    "ParityReport": "parity",
     "Recommendation": "runtime",
     "Runtime": "runtime",
     "ServedSlate": "runtime",
@@ -34,8 +34,8 @@ _HOME = {
     "create_app": "server",
     "export_bundle": "export",
     "export_policy": "export",
-    "parity": "export",
     "serve": "server",
+    "write_bundle": "export",
 }
 
 __all__ = [
@@ -55,8 +55,8 @@ __all__ = [
     "create_app",
     "export_bundle",
     "export_policy",
-    "parity",
     "serve",
+    "write_bundle",
 ]
 
 

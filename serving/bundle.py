@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file, save
 
 from ..datasets.artefact import read_config, write_json
 from ..datasets.catalogue import Catalogue
@@ -41,7 +41,8 @@ def file_hash(path: Path) -> str:
 
 def write_parts(folder: Path, catalogue: Catalogue, item_vectors: Floats) -> None:
     """Write the parts of a bundle that are data; the policy's graph comes from `export.export_policy`."""
-    save_file({"item_vectors": np.ascontiguousarray(item_vectors, np.float32)}, folder / VECTORS)
+    # By way of bytes: the library's own files can be read by their owner alone, and a server may run as another user.
+    (folder / VECTORS).write_bytes(save({"item_vectors": np.ascontiguousarray(item_vectors, np.float32)}))
     catalogue.save(folder / CATALOGUE)
 
 

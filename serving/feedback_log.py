@@ -12,7 +12,8 @@ from ..datasets.schema import EVENT_SCHEMA, Event
 from ..errors import EvidenceError
 
 _CHUNK = 50_000  # rows in memory at once
-# A session is what a shopper did and was shown without a longer pause; its id is the shopper and when it began.
+# A session is what a shopper did and was shown without a longer pause; its id is the shopper and when it began. What
+# came of a slate belongs to the slate's session, however late it came: a log credits a slate by its session alone.
 _LOG = """
 WITH happened AS (
     SELECT s.shopper_id, s.time, 0 AS kind, s.seq, i.position, i.item_id, 1 AS event, s.slate_id, i.propensity, i.price,
@@ -23,12 +24,15 @@ WITH happened AS (
 ), paused AS (
     SELECT *, coalesce(time - lag(time) OVER (PARTITION BY shopper_id ORDER BY time) > :gap, 1) AS fresh FROM happened
 ), numbered AS (
-    SELECT *, sum(fresh) OVER (PARTITION BY shopper_id ORDER BY time) AS session FROM paused
+    SELECT *, sum(fresh) OVER (PARTITION BY shopper_id ORDER BY time) AS visit FROM paused
+), owned AS (
+    SELECT *, coalesce(max(iif(kind = 0, visit, NULL)) OVER (PARTITION BY shopper_id, slate_id), visit) AS session
+    FROM numbered
 ), begun AS (
-    SELECT *, min(time) OVER (PARTITION BY shopper_id, session) AS start FROM numbered
+    SELECT *, min(time) OVER (PARTITION BY shopper_id, session) AS start FROM owned
 )
 SELECT shopper_id, start, time, item_id, event, slate_id, position, propensity, price, quantity, query
-FROM begun ORDER BY start, shopper_id, time, kind, seq, position
+FROM begun ORDER BY start, shopper_id, session, time, kind, seq, position
 """
 
 

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..datasets.catalogue import Catalogue
 from ..datasets.schema import EVENT_CODES
 from ..datasets.tokens import History, tokenise
 from ..errors import LogFormatError, UnknownItemError
+from .items import Items
 
 SESSION_GAP = 30 * 60.0  # seconds without an event that end a session
 
@@ -56,7 +56,7 @@ def current_session(events: Sequence[ShopperEvent], session_gap: float = SESSION
 
 def build_history(
     events: Sequence[ShopperEvent],
-    catalogue: Catalogue,
+    known: Items,
     *,
     last: int | None = None,
     strict: bool = False,
@@ -66,7 +66,7 @@ def build_history(
 
     Args:
         events: of one shopper, in any order; of events at the same time the first given comes first.
-        catalogue: what the policy knows.
+        known: the catalogue's items.
         last: keep only this many of the latest tokens.
         strict: refuse unknown items instead of passing over their events.
         session_gap: seconds; events before a longer pause belong to an earlier session and are left out.
@@ -79,7 +79,7 @@ def build_history(
     wrong = [event.event for event in events if event.event not in EVENT_CODES]
     if wrong:
         raise LogFormatError(f"there is no event {wrong[0]!r}; use one of {', '.join(EVENT_CODES)}")
-    items = catalogue.index_of([event.item_id for event in events], unknown="zero")
+    items = known.index_of(event.item_id for event in events)
     unknown = tuple(dict.fromkeys(event.item_id for event, item in zip(events, items, strict=True) if not item))
     if unknown and strict:
         raise UnknownItemError(

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import onnxruntime
-import pandas as pd
 from numpy.typing import NDArray
 
 from ..datasets.schema import Event
@@ -16,12 +15,12 @@ from ..datasets.tokens import Floats, History, Ints
 from ..errors import BundleError, UnknownItemError
 from .bundle import Bundle
 from .history import SESSION_GAP, BuiltHistory, ShopperEvent, build_history
+from .items import Items
 from .sampling import draw_slate, top_k
 
 INPUTS = ("items", "events", "gaps", "lengths")
 UNSHOWABLE = -1e8  # a score this low says that the policy may not show the item
-_LOOKED_AT = (Event.VIEW, Event.CLICK, Event.CART, Event.PURCHASE)
-_TITLE = 60  # characters of a title quoted in a reason
+_TRIED = "tried out: not among the best, drawn to learn about it"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,31 +113,28 @@ class Runtime:
             raise BundleError(f"{bundle.policy_path} reads {found}, not {INPUTS}; export the bundle again")
         self.bundle = bundle
         catalogue = bundle.catalogue
-        self._price = np.append(np.nan, catalogue.frame["price"].to_numpy(dtype=np.float64))  # nan where unknown
-        self._labels = {name: _Labels(catalogue.frame[name]) for name in ("category", "brand")}
-        width = self.scores(History.empty(1)).shape[1]
+        self.items = Items(catalogue)
+        width = self._run(History.empty(1)).shape[1]
         if width != catalogue.n_items + 1:
             raise BundleError(
                 f"{bundle.policy_path} scores {width - 1} items, the catalogue has {catalogue.n_items}; export it again"
             )
-
-    def price(self, item: int) -> float | None:
-        """Price of an item, None where the catalogue knows none."""
-        price = float(self._price[item])
-        return price if np.isfinite(price) else None
 
     def history(
         self, events: Sequence[ShopperEvent], *, strict: bool = False, session_gap: float = SESSION_GAP
     ) -> BuiltHistory:
         """The part of a shopper's events that the policy reads; see `history.build_history`."""
         limit = self.bundle.history_limit
-        return build_history(events, self.bundle.catalogue, last=limit, strict=strict, session_gap=session_gap)
+        return build_history(events, self.items, last=limit, strict=strict, session_gap=session_gap)
 
     def scores(self, history: History) -> Floats:
         """(B, N + 1) scores of all items; -inf at index 0 and at items that may not be shown."""
-        values = (history.items, history.events, history.gaps, history.lengths)
-        scores = np.asarray(self._session.run(None, dict(zip(INPUTS, values, strict=True)))[0])
+        scores = self._run(history)
         return np.where(self.bundle.catalogue.available & (scores > UNSHOWABLE), scores, np.float32(-np.inf))
+
+    def _run(self, history: History) -> Floats:
+        values = (history.items, history.events, history.gaps, history.lengths)
+        return np.asarray(self._session.run(None, dict(zip(INPUTS, values, strict=True)))[0])
 
     def recommend(
         self,
@@ -181,10 +177,9 @@ class Runtime:
         if explore and rng is not None:
             items, chances = draw_slate(scores / explore, k, rng)
         reasons = self._reasons(history, items, best)
-        ids = self.bundle.catalogue.item_ids
         places = tuple(
-            Recommendation(int(item), str(ids[item]), float(scores[item]), float(chance), *reason)
-            for item, chance, reason in zip(items, chances, reasons, strict=True)
+            Recommendation(item, self.items[item].item_id, float(scores[item]), float(chance), *reason)
+            for item, chance, reason in zip(items.tolist(), chances, reasons, strict=True)
         )
         notice = None
         if len(places) < k:
@@ -195,7 +190,7 @@ class Runtime:
         """(N + 1,) items that a request lets pass."""
         allowed = np.ones(self.bundle.catalogue.n_items + 1, dtype=bool)
         if exclude:
-            left_out = self.bundle.catalogue.index_of(exclude, unknown="zero")
+            left_out = self.items.index_of(exclude)
             if strict and not left_out.all():
                 unknown = [item for item, index in zip(exclude, left_out, strict=True) if not index]
                 raise UnknownItemError(f"{len(unknown)} excluded items are not in the catalogue, first {unknown[0]!r}")
@@ -203,53 +198,33 @@ class Runtime:
         if filters is None:
             return allowed
         if filters.categories:
-            allowed &= self._labels["category"].any_of(filters.categories)
+            allowed &= self.items.labelled("category", filters.categories)
         if filters.brands:
-            allowed &= self._labels["brand"].any_of(filters.brands)
+            allowed &= self.items.labelled("brand", filters.brands)
         if filters.min_price is not None:
-            allowed &= self._price >= filters.min_price  # nan compares false
+            allowed &= self.items.prices >= filters.min_price  # nan compares false
         if filters.max_price is not None:
-            allowed &= self._price <= filters.max_price
+            allowed &= self.items.prices <= filters.max_price
         return allowed
 
     def _reasons(self, history: History, items: Ints, best: Ints) -> list[tuple[str, str | None]]:
         """Why each item was chosen, and the id of the item of the history that it is most alike."""
+        chosen, greedy = items.tolist(), set(best.tolist())
         if not history.lengths[0]:
-            start = "a first pick for a new shopper"
-            return [(start if item in best else "tried out", None) for item in items]
-        touched = np.unique(history.items[0][np.isin(history.events[0], _LOOKED_AT)])
+            return [("a first pick for a new shopper" if item in greedy else _TRIED, None) for item in chosen]
+        events = history.events[0]
+        touched = np.unique(history.items[0][(events >= Event.VIEW) & (events <= Event.PURCHASE)])
         vectors = self.bundle.item_vectors
         alike = vectors[items] @ vectors[touched].T  # (K, touched)
+        nearest = alike.argmax(axis=1).tolist() if len(touched) else []
         reasons: list[tuple[str, str | None]] = []
-        for place, item in enumerate(items):
-            nearest = int(alike[place].argmax()) if len(touched) else -1
-            if item not in best:
-                reasons.append(("tried out: not among the best, drawn to learn about it", None))
-            elif item in touched:
-                reasons.append(("looked at before", self._id(int(item))))
-            elif nearest < 0 or alike[place, nearest] <= 0:
+        for place, item in enumerate(chosen):
+            if item not in greedy:
+                reasons.append((_TRIED, None))
+            elif not nearest or alike[place, nearest[place]] <= 0:
                 reasons.append(("fits this visit as a whole", None))
             else:
-                source = int(touched[nearest])
-                reasons.append((f"like {self._title(source)}", self._id(source)))
+                source = int(touched[nearest[place]])
+                words = "looked at before" if source == item else f"like {self.items[source].title}"
+                reasons.append((words, self.items[source].item_id))
         return reasons
-
-    def _id(self, item: int) -> str:
-        return str(self.bundle.catalogue.item_ids[item])
-
-    def _title(self, item: int) -> str:
-        title = str(self.bundle.catalogue.frame["text"].iloc[item - 1] or self._id(item))
-        return title if len(title) <= _TITLE else title[: _TITLE - 1].rstrip() + "…"
-
-
-class _Labels:
-    """A text column of the catalogue as numbers, so that filtering a large one compares integers."""
-
-    def __init__(self, column: pd.Series) -> None:
-        codes, names = pd.factorize(column)
-        self._codes = np.append(-1, codes)  # index 0 is no item
-        self._number = {str(name): number for number, name in enumerate(names)}
-
-    def any_of(self, labels: Sequence[str]) -> NDArray[np.bool_]:
-        """(N + 1,) items that have one of the labels."""
-        return np.isin(self._codes, [self._number[label] for label in labels if label in self._number])
