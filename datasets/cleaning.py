@@ -44,7 +44,7 @@ class IngestConfig:
     split_given_sessions: bool = False
     """Whether a gap also splits a session that the source names, into `session`, `session:1`, `session:2`."""
     bot_rate: float = 60.0
-    """Most actions a minute, over a session (counted as one minute at least); a slate shown is one action."""
+    """Most actions a minute, over a session of a minute at least; a slate shown is one action, so is an order."""
     bot_actions: int = 1_000
     """Most actions of a session; a session beyond is taken for a bot's and dropped, and counted."""
     min_time: str = "1995-01-01"

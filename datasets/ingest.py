@@ -17,7 +17,7 @@ from .readers.files import content_hash
 
 PIECE_BYTES = 16 << 20
 """Bytes of a file read at a time."""
-PART_BYTES = 128 << 20
+PART_BYTES = 64 << 20
 """Bytes of source rows, decompressed, that are sorted at a time."""
 
 

@@ -19,8 +19,7 @@ class ItemTally:
 
     def add(self, events: pl.DataFrame) -> None:
         """Take note of cleaned events: `item_id`, `time`, `price`, and any of `text`, `category`, `brand`."""
-        texts = [_text(name, name in events.columns) for name in ITEM_TEXTS]
-        rows = events.select("item_id", "time", "price", *texts)
+        rows = events.select("item_id", "time", "price", *item_texts(events))
         named = rows.group_by("item_id", *ITEM_TEXTS).agg(pl.len().cast(pl.Int64).alias("n"), pl.col("time").max())
         priced = (
             rows.filter(pl.col("price") > 0)
@@ -60,8 +59,13 @@ class ItemTally:
         return items.join(self._priced[0].select("item_id", "price"), on="item_id", how="left").sort("item_id")
 
 
-def _text(name: str, there: bool) -> pl.Expr:
-    return (pl.col(name).cast(pl.String).fill_null("").str.strip_chars() if there else pl.lit("")).alias(name)
+def item_texts(rows: pl.DataFrame) -> list[pl.Expr]:
+    """Text, category and brand of rows as stripped text, empty where there is none."""
+    there = set(rows.columns)
+    return [
+        (pl.col(name).cast(pl.String).fill_null("").str.strip_chars() if name in there else pl.lit("")).alias(name)
+        for name in ITEM_TEXTS
+    ]
 
 
 def complete(items: pl.DataFrame, over: pl.DataFrame | None) -> pl.DataFrame:
@@ -103,10 +107,9 @@ def under_products(products: pl.DataFrame, said: pl.DataFrame, *, add: bool) -> 
 def make_catalogue(items: pl.DataFrame) -> tuple[Catalogue, int]:
     """The catalogue of items (`item_id` and any other column of a catalogue), and how many have their id as text."""
     there = set(items.columns)
-    texts = [_text(name, name in there) for name in ITEM_TEXTS]
     price = pl.col("price").cast(pl.Float64) if "price" in there else pl.lit(None, pl.Float64).alias("price")
     available = pl.col("available").fill_null(True) if "available" in there else pl.lit(True).alias("available")
-    frame = items.select("item_id", *texts, price, available)
+    frame = items.select("item_id", *item_texts(items), price, available)
     nameless = int((frame["text"] == "").sum())
     frame = frame.with_columns(pl.when(pl.col("text") == "").then("item_id").otherwise("text").alias("text"))
     return Catalogue(frame.select(CATALOGUE_SCHEMA.names).to_pandas()), nameless

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from ..errors import LogFormatError
 from .catalogue import Catalogue
 from .cleaning import TYPED, Cleaner, IngestConfig, without_duplicates
-from .items import ItemTally, complete, make_catalogue, under_products
+from .items import ITEM_TEXTS, ItemTally, complete, item_texts, make_catalogue, under_products
 from .quarantine import Quarantine, rejected_rows
 from .readers import Reading
 from .schema import EVENT_SCHEMA, Event
@@ -75,7 +75,7 @@ class Pipeline:
         self.starts: list[NDArray[np.int64]] = []
 
     def read(self, piece_bytes: int, part_bytes: int) -> None:
-        """Clean all rows and split them by shopper; then settle the catalogue."""
+        """Clean all rows and split them by shopper."""
         parts = min(max(ceil(self.reading.spread / part_bytes), 1), _MOST_PARTS)
         self.raw = Partitions(_fresh(self.folder / "rows"), parts, "shopper_id")
         total = max(sum(path.stat().st_size for path in self.reading.files), 1)
@@ -85,7 +85,6 @@ class Pipeline:
             self.progress(min(batch.done, total), total, "reading")
         self.raw.close()
         self.mixed = [] if self.config.timezone else [file for file, kinds in zoned.items() if len(kinds) > 1]
-        self._settle_catalogue()
 
     def _take(
         self, rows: pl.DataFrame, rejected: pl.DataFrame | None, ignored: Mapping[str, int], zoned: dict[int, set[bool]]
@@ -101,8 +100,7 @@ class Pipeline:
         self.counts.ignored.update(cleaned.ignored)
         for file, naive in cleaned.events.select("_file", "_naive").unique().iter_rows():
             zoned.setdefault(file, set()).add(naive)
-        self.tally.add(cleaned.events)
-        self.raw.add(cleaned.events.select(*TYPED, "_file", "_line", "_naive"))
+        self.raw.add(cleaned.events.select(*TYPED, *item_texts(cleaned.events), "_file", "_line", "_naive"))
 
     def _settle_catalogue(self) -> None:
         """The product table's items if there is one (and, if asked, those it lacks); else those of the log."""
@@ -114,7 +112,7 @@ class Pipeline:
         self.catalogue.save(self.folder / "catalogue.parquet")
 
     def sort(self) -> None:
-        """Clean each shopper's events of repeats, cut them into sessions, drop the sessions of bots."""
+        """Clean each shopper's events of repeats, cut them into sessions, drop those of bots; settle the catalogue."""
         self.sorted = _fresh(self.folder / "sessions")
         self.sorted.mkdir()
         for number, rows in enumerate(self.raw.frames()):
@@ -124,11 +122,19 @@ class Pipeline:
                 pq.write_table(table, self.sorted / f"{number:04d}.parquet", compression="lz4", row_group_size=65_536)
             self.progress(number + 1, self.raw.parts, "finding sessions")
         if not self.counts.kept:
-            worst = ", ".join(f"{reason} ({count})" for reason, count in self.quarantine.counts.most_common(3))
-            raise LogFormatError(
-                f"none of {self.counts.read} rows in {', '.join(self.reading.names)} is usable; "
-                f"set aside: {worst or 'none'}; duplicates: {self.counts.duplicates}; bots: {self.counts.bots}"
-            )
+            raise LogFormatError(self._why_nothing())
+        self._settle_catalogue()
+
+    def _why_nothing(self) -> str:
+        names, counts = self.reading.names, self.counts
+        where = ", ".join(names[:3]) + (f" and {len(names) - 3} more files" if len(names) > 3 else "")
+        if not counts.read:
+            return f"{where} holds a header and no rows"
+        worst = ", ".join(f"{reason} ({count})" for reason, count in self.quarantine.counts.most_common(3))
+        return (
+            f"none of {counts.read} rows in {where} is usable; set aside: {worst or 'none'}; "
+            f"duplicates: {counts.duplicates}, bots: {counts.bots}, passed over: {counts.ignored.total()}"
+        )
 
     def _sessions(self, rows: pl.DataFrame) -> pl.DataFrame:
         counts, config = self.counts, self.config
@@ -153,7 +159,8 @@ class Pipeline:
             counts.single_item += dropped
             counts.sessions["single_item"] += len(lone)
         events = self._known_items(events)
-        return self._counted(events)
+        self.tally.add(events)
+        return self._counted(events.drop(ITEM_TEXTS))
 
     def _known_items(self, events: pl.DataFrame) -> pl.DataFrame:
         """Events on items of the catalogue; sessions that are left with none are counted as dropped."""

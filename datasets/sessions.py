@@ -5,6 +5,7 @@ import polars as pl
 from .schema import Event
 
 _SHOWN = pl.col("event") == Event.IMPRESSION.label
+_BOUGHT = pl.col("event") == Event.PURCHASE.label
 
 
 def sessionise(events: pl.DataFrame, *, gap: float, split_given: bool = False) -> pl.DataFrame:
@@ -20,7 +21,7 @@ def sessionise(events: pl.DataFrame, *, gap: float, split_given: bool = False) -
     """
     lane = ["shopper_id", "session_id"]
     late = (pl.col("time").diff() > pl.duration(microseconds=round(gap * 1e6))).fill_null(False)
-    part = late.cum_sum().over(lane)
+    part = late.cum_sum().over(lane)  # both the difference and the sum run within one lane
     given = pl.col("session_id")
     numbered = pl.concat_str("shopper_id", pl.lit(":"), part)
     kept = pl.when(part > 0).then(pl.concat_str(given, pl.lit(":"), part)).otherwise(given) if split_given else given
@@ -28,10 +29,11 @@ def sessionise(events: pl.DataFrame, *, gap: float, split_given: bool = False) -
 
 
 def session_actions(events: pl.DataFrame) -> pl.DataFrame:
-    """Per session: `actions` (a slate shown is one, whatever it held), `minutes` (at least 1), `items`."""
+    """Per session: `actions`, `minutes` (at least 1) and `items`; a slate is one action, an order's lines are one."""
     unnamed = _SHOWN & pl.col("slate_id").is_null()
     return events.group_by("shopper_id", "session_id").agg(
-        actions=(~_SHOWN).sum()
+        actions=(~_SHOWN & ~_BOUGHT).sum()
+        + pl.col("time").filter(_BOUGHT).n_unique()
         + pl.col("slate_id").filter(_SHOWN & pl.col("slate_id").is_not_null()).n_unique()
         + pl.col("time").filter(unnamed).n_unique(),
         minutes=((pl.col("time").max() - pl.col("time").min()).dt.total_microseconds() / 60e6).clip(1),

@@ -1,11 +1,11 @@
 """Table files: CSV (plain or gzipped) and Parquet, checked before work starts and read in bounded pieces."""
 
+import codecs
 import csv
 import gzip
 import hashlib
 import io
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from ..quarantine import REJECTED_SCHEMA
 PARQUET_ENDINGS = (".parquet", ".pq")
 TEXT_ENDINGS = (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz", ".txt.gz")
 DELIMITERS = (",", ";", "\t", "|")
+_UNREADABLE = "\ufffd"
 _ROW_BYTES = 64  # bytes of a Parquet row taken for granted when a piece of so many bytes is asked for
 
 
@@ -116,29 +117,39 @@ class TableFile:
             return "skip"
 
         wanted, line, name = list(dict.fromkeys(columns)), 2, self.path.name
-        with _stream(self.path) as (stream, raw):
+        with pa.OSFile(str(self.path)) as raw:
+            unzipped = pa.CompressedInputStream(raw, "gzip") if name.endswith(".gz") else raw
             reader = pacsv.open_csv(
-                stream,
+                pa.TransformInputStream(unzipped, _Utf8()),
                 # One thread, since only then are rows numbered.
                 read_options=pacsv.ReadOptions(block_size=piece_bytes, use_threads=False),
                 parse_options=pacsv.ParseOptions(
                     delimiter=self.delimiter, newlines_in_values=True, invalid_row_handler=skip
                 ),
                 convert_options=pacsv.ConvertOptions(
-                    column_types={one: pa.binary() for one in wanted}, include_columns=wanted
+                    column_types=dict.fromkeys(wanted, pa.string()), include_columns=wanted
                 ),
             )
             for batch in reader:
                 lines, line = _numbered(line, batch.num_rows, [number for number, _ in skipped])
                 passed = [row for row in skipped if row[0] < line]
                 del skipped[: len(passed)]
-                rows, undecoded = _decode(batch, lines, name)
-                yield Piece(
-                    rows, pl.concat([_ragged(passed, name), undecoded]), min(raw.tell() / max(self.bytes, 1), 1.0)
-                )
+                rows, undecoded = _decoded(_frame(pa.Table.from_batches([batch])).with_columns(lines), name)
+                yield Piece(rows, pl.concat([_ragged(passed, name), undecoded]), min(raw.tell() / self.bytes, 1.0))
             if skipped:
                 nothing = pl.DataFrame(schema={**dict.fromkeys(wanted, pl.String), "_line": pl.Int64})
                 yield Piece(nothing, _ragged(skipped, name), 1.0)
+
+
+class _Utf8:
+    """Passes bytes on as valid UTF-8: what is none becomes U+FFFD, by which its row is known later."""
+
+    def __init__(self) -> None:
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def __call__(self, data: Any) -> bytes:
+        # An empty chunk is the end of the file, where half a character may be left.
+        return self._decoder.decode(bytes(data), final=not len(data)).encode()
 
 
 def _numbered(line: int, count: int, skipped: list[int]) -> tuple[pl.Series, int]:
@@ -157,40 +168,23 @@ def _ragged(rows: list[tuple[int, str]], name: str) -> pl.DataFrame:
     )
 
 
-def _decode(batch: pa.RecordBatch, lines: pl.Series, name: str) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """A batch of binary columns as text, and the rows of which a value is not UTF-8."""
-    columns: dict[str, pa.Array] = {}
-    bad: dict[int, tuple[str, str]] = {}
-    for column in batch.schema.names:
-        values = batch.column(column)
-        try:
-            columns[column] = values.cast(pa.string())
-        except pa.ArrowInvalid:
-            texts = [(value or b"").decode("utf-8", "replace") for value in values.to_pylist()]
-            for row, value in enumerate(values.to_pylist()):
-                if value is not None and texts[row].encode() != value:
-                    bad.setdefault(row, (column, texts[row]))
-            columns[column] = pa.array(texts, pa.string())
-    rows = _frame(pa.table(columns)).with_columns(lines)
-    rejected = pl.DataFrame(
-        [(name, lines[row], column, text, "not UTF-8") for row, (column, text) in bad.items()],
-        schema=REJECTED_SCHEMA,
-        orient="row",
-    )
-    return rows.filter(~rows["_line"].is_in(rejected["line"].to_list())) if bad else rows, rejected
+def _decoded(rows: pl.DataFrame, name: str) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Rows of which every value was UTF-8, and the others for the quarantine."""
+    rejected = [pl.DataFrame(schema=REJECTED_SCHEMA)]
+    for column in rows.columns:
+        if column == "_line" or not rows[column].str.contains(_UNREADABLE, literal=True).any():
+            continue
+        bad = pl.col(column).str.contains(_UNREADABLE, literal=True).fill_null(False)
+        facts = {"file": pl.lit(name), "line": "_line", "column": pl.lit(column), "value": column}
+        rejected.append(rows.filter(bad).select(**facts, reason=pl.lit("not UTF-8")))
+        rows = rows.filter(~bad)
+    return rows, pl.concat(rejected)
 
 
 def _frame(table: pa.Table) -> pl.DataFrame:
     frame = pl.from_arrow(table)
     assert isinstance(frame, pl.DataFrame)
     return frame
-
-
-@contextmanager
-def _stream(path: Path) -> Iterator[tuple[Any, Any]]:
-    """A file as a stream of decompressed bytes, and the raw file, whose place tells how far the reading is."""
-    with pa.OSFile(str(path)) as raw:
-        yield (pa.CompressedInputStream(raw, "gzip") if path.name.endswith(".gz") else raw), raw
 
 
 def _kind(kind: pa.DataType) -> str:
