@@ -312,7 +312,7 @@ def _check(
         raise ValueError(f"observation must be 'state' or 'history', got {observation!r}")
     if encoder.n_items != shopper.n_items:
         raise ValueError(
-            f"the encoder knows {encoder.n_items} items the shopper {shopper.n_items}; build both from one catalogue"
+            f"the encoder knows {encoder.n_items} items and the shopper {shopper.n_items}; make both from one catalogue"
         )
 
 

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from itertools import repeat
 from typing import Any
 
 import gymnasium as gym
@@ -21,6 +22,9 @@ class SB3Bridge(VecEnv):
     `infos[i]` holds `clicked` (slot, -1 for none), `carted`, `purchased` and `revenue` of row i's slate. When its
     episode ended it also holds `terminal_observation`, `TimeLimit.truncated`, and, as `Monitor` writes it, `episode`
     (return `r`, length `l`, seconds since the bridge was made `t`).
+
+    The stock `MultiInputPolicy` cannot read history observations (torch's `ModuleDict` refuses a key named `items`, and
+    item indices are no quantities); use `observation="state"`, or a features extractor of your own.
 
     Args:
         env: with `autoreset_mode=SAME_STEP`, which is stable-baselines3's own convention, and `copy=True`.
@@ -71,17 +75,26 @@ class SB3Bridge(VecEnv):
         self._lengths += 1
         ended = np.flatnonzero(done)
         infos = _row_infos(figures, ended)
-        for row in ended.tolist():
-            infos[row]["terminal_observation"] = figures["final_obs"][row]
-            infos[row]["TimeLimit.truncated"] = bool(truncated[row])
-            infos[row]["episode"] = self._episode(row)
-            self.reset_infos[row] = {"shopper_seed": int(figures["shopper_seed"][row]), "slates": 0}
-        self._returns[ended], self._lengths[ended] = 0.0, 0
+        if len(ended):
+            self._tell_ends(infos, figures, ended, truncated)
         return observation, rewards.astype(np.float32), done, infos
 
-    def _episode(self, row: int) -> dict[str, Any]:
+    def _tell_ends(
+        self,
+        infos: list[dict[str, Any]],
+        figures: dict[str, Any],
+        ended: NDArray[np.int64],
+        truncated: NDArray[np.bool_],
+    ) -> None:
+        """Add what stable-baselines3 wants to know of rows whose episode has ended, and begin their next."""
         seconds = round(time.time() - self._began, 6)
-        return {"r": float(self._returns[row]), "l": int(self._lengths[row]), "t": seconds}
+        columns = (ended, truncated[ended], self._returns[ended], self._lengths[ended], figures["shopper_seed"][ended])
+        for row, late, total, length, seed in zip(*(column.tolist() for column in columns), strict=True):
+            infos[row]["terminal_observation"] = figures["final_obs"][row]
+            infos[row]["TimeLimit.truncated"] = late
+            infos[row]["episode"] = {"r": total, "l": length, "t": seconds}
+            self.reset_infos[row] = {"shopper_seed": seed, "slates": 0}
+        self._returns[ended], self._lengths[ended] = 0.0, 0
 
     def set_options(self, options: list[dict[str, Any]] | dict[str, Any] | None = None) -> None:
         """Options of the next reset, for all rows at once; `ShopVectorEnv.reset` says which there are.
@@ -128,16 +141,21 @@ class SB3Bridge(VecEnv):
         return [None] * self.num_envs
 
 
+_IGNORED = {"clicked": -1, "carted": False, "purchased": False, "revenue": 0.0}
+
+
 def _row_infos(figures: dict[str, Any], ended: NDArray[np.int64]) -> list[dict[str, Any]]:
     """A dict of its own for each row, from arrays; those of ended rows come from the last view before the reset."""
-    columns = []
-    for name in ("clicked", "carted", "purchased", "revenue"):
-        values = figures[name]
-        if len(ended):
-            values = values.copy()
-            values[ended] = figures["final_info"][name][ended]
-        columns.append(values.tolist())
-    return [
-        {"clicked": slot, "carted": cart, "purchased": bought, "revenue": paid}
-        for slot, cart, bought, paid in zip(*columns, strict=True)
-    ]
+    columns = {name: figures[name] for name in _IGNORED}
+    if len(ended):
+        for name, values in columns.items():
+            columns[name] = values.copy()
+            columns[name][ended] = figures["final_info"][name][ended]
+    infos = list(
+        map(dict.copy, repeat(_IGNORED, len(columns["clicked"])))
+    )  # copies cost half of what dicts made anew do
+    rows = np.flatnonzero(columns["clicked"] >= 0)
+    happened = zip(rows.tolist(), *(values[rows].tolist() for values in columns.values()), strict=True)
+    for row, slot, carted, purchased, revenue in happened:
+        infos[row] = {"clicked": slot, "carted": carted, "purchased": purchased, "revenue": revenue}
+    return infos

@@ -60,14 +60,17 @@ def test_rows_of_a_batch_are_single_environments_through_successive_episodes(
     assert_same(seen, expected)
     assert_same_infos(infos, row_infos)
     episodes = 0
-    for _ in range(25):
+    for number in range(40):
+        if number in (15, 25):  # resets in between: to the next shoppers, and to others
+            seed = None if number == 15 else 3
+            assert_same_infos(native.reset(seed=seed)[1], rows.reset(seed=seed)[1])
         slates = native.action_space.sample()
         native_step, row_step = native.step(slates), rows.step(slates)
         for one, two in zip(native_step[:4], row_step[:4], strict=True):
             assert_same(one, two)
         assert_same_infos(native_step[4], row_step[4])
         episodes += int((native_step[2] | native_step[3]).sum())
-    assert episodes > 3 * ROWS
+    assert episodes > 6 * ROWS
 
 
 @pytest.mark.parametrize("mode", MODES)
