@@ -38,7 +38,7 @@ def visit_seed(shopper: Tensor, visit: Tensor | int) -> Tensor:
         shopper: (B,) int64 in [0, 2**40).
         visit: (B,) int64 or int in [0, 2**23).
     """
-    return shopper + (visit << _VISIT) if isinstance(visit, int) else shopper + torch.bitwise_left_shift(visit, _VISIT)
+    return shopper + (visit << _VISIT)
 
 
 @dataclass(slots=True)
@@ -83,7 +83,6 @@ class KnownTruthShopper:
         self._letdown = self._allure.clamp(min=0) * shop.config.letdown
         self._share_logits = torch.as_tensor(shop.category_share, device=self.device).log()
         config = shop.config
-        self._reach = (1 - config.position_decay) ** torch.arange(256, dtype=torch.float32, device=self.device)
         self._outside = math.log(config.outside_option) if config.outside_option else -math.inf
         # A middling match is what a clicked item of a popular slate has; above it carts and purchases are likelier.
         self._middling = config.quality + config.category_taste + 0.5 * config.intent + 0.5 * config.style_taste
@@ -186,9 +185,12 @@ class KnownTruthShopper:
         Returns:
             (B, K) float32; rows sum to the chance of a click.
         """
-        return depth_choice(
-            self.utilities(state, slate), slate > 0, self._reach[: slate.shape[1]], self.config.outside_option
-        )
+        reach = self._reach(slate.shape[1])
+        return depth_choice(self.utilities(state, slate), slate > 0, reach, self.config.outside_option)
+
+    def _reach(self, k: int) -> Tensor:
+        """(K,) chance that each place is looked at."""
+        return (1 - self.config.position_decay) ** torch.arange(k, dtype=torch.float32, device=self.device)
 
     def funnel_chances(self, state: KnownTruthState, items: Tensor) -> tuple[Tensor, Tensor]:
         """Exact chances of a cart given a click and of a purchase given a cart, each (B, M), for items (B, M)."""
@@ -242,7 +244,7 @@ class KnownTruthShopper:
         luck = uniform(state.seed, state.step, _LUCK, _LUCKS + 1 + k)
         noise = -torch.log(-torch.log(luck[:, _LUCKS:]))
         utility = self.utilities(state, slate)
-        examined = (luck[:, :1] < self._reach[:k]) & (slate > 0)
+        examined = (luck[:, :1] < self._reach(k)) & (slate > 0)
         attraction = torch.where(examined, utility + noise[:, 1:], -math.inf)
         best, place = attraction.max(1)
         found = (best > self._outside + noise[:, 0]) & examined.any(1)

@@ -299,7 +299,6 @@ def test_knowing_the_taste_beats_the_popular_and_the_popular_beats_the_random(se
 
     patient = clicks_and_purchases(shopper, calm)
     assert popular[0] > 1.5 * chance[0]
-    assert popular[1] > 1.5 * chance[1]
     assert oracle[0] > 2.5 * popular[0]
     assert oracle[1] > 2.5 * popular[1]
     assert patient[0] > 1.08 * oracle[0]  # looking further than the next click pays
