@@ -1,0 +1,258 @@
+"""Agents on disk: trained seed by seed, resumed where a kill left them, and read back without a pickle.
+
+A finished folder of kind "agent":
+
+    config.json                algorithm, the scorer's settings, seeds; settings, inputs, versions and facts
+    items.safetensors          item_vectors (N + 1, D), available (N + 1,)
+    seed-S/policy.safetensors  the scorer's weights
+    seed-S/curve.csv           learning curve, see `checkpoint.Curve`
+    seed-S/seed.json           how long the training took
+"""
+
+import csv
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from stable_baselines3.common.vec_env import VecEnv
+from torch import Tensor
+
+from ..datasets.artefact import building, is_finished, read_config, write_json
+from ..datasets.tokens import Floats, Ints
+from ..errors import ArtefactError
+from .checkpoint import Checkpoints, Curve, restore
+from .dqn import DQNConfig, SlateDQN
+from .plackett_luce import sample_slates, seeded
+from .ppo import PPOConfig, SlatePPO
+from .replay import state_of
+from .scorers import SCORERS, SlateScorer
+
+Progress = Callable[[int, int, str], None]
+AgentConfig = PPOConfig | DQNConfig
+ALGORITHMS: dict[type[Any], str] = {PPOConfig: "ppo", DQNConfig: "dqn"}
+_ITEMS = ("item_vectors", "available")
+
+
+class LearnedPolicy:
+    """A trained policy: a scorer, and what came with it.
+
+    Args:
+        scorer: state -> scores whose top k is the greedy slate.
+        name: for tables, for instance "ppo".
+        seed: of the training; sampled slates start from it too.
+    """
+
+    def __init__(self, scorer: SlateScorer, *, name: str = "agent", seed: int = 0) -> None:
+        self.scorer = scorer.eval().requires_grad_(False)
+        self.name, self.seed, self.k, self.n_items = name, seed, scorer.k, scorer.n_items
+        self._generator = seeded(seed)
+
+    @torch.no_grad()
+    def scores(self, observation: Any) -> Floats:
+        """(B, N + 1) scores of a batch of observations; also Plackett-Luce logits."""
+        return self.scorer(torch.as_tensor(state_of(observation), dtype=torch.float32)).numpy()
+
+    @torch.no_grad()
+    def predict(
+        self, observation: Any, state: Any = None, episode_start: Any = None, deterministic: bool = True
+    ) -> tuple[Ints, None]:
+        """(B, k) int64 slates, best place first, and None.
+
+        Args:
+            observation: (B, d) states, or the dictionary of the "history" observation; or one row of them.
+            state: not used.
+            episode_start: not used.
+            deterministic: the greedy slate; otherwise one drawn by Plackett-Luce on the scores.
+        """
+        del state, episode_start
+        states = torch.as_tensor(state_of(observation), dtype=torch.float32)
+        scores = self.scorer(states.reshape(-1, self.scorer.dim))
+        slates = scores.topk(self.k, dim=1).indices if deterministic else sample_slates(scores, self.k, self._generator)
+        return slates.reshape(*states.shape[:-1], self.k).numpy(), None
+
+
+def train(
+    make_env: Callable[[int], VecEnv],
+    out: str | Path,
+    *,
+    config: AgentConfig,
+    item_vectors: ArrayLike | Tensor,
+    available: ArrayLike | Tensor | None = None,
+    seeds: Sequence[int] = (0, 1, 2),
+    total_timesteps: int = 100_000,
+    inputs: Mapping[str, str] | None = None,
+    settings: Mapping[str, Any] | None = None,
+    facts: Mapping[str, Any] | None = None,
+    checkpoint_every: int = 20_000,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> list[LearnedPolicy]:
+    """Train one agent for each seed, into an artefact of kind "agent".
+
+    A folder already finished with the same settings is read back. A killed run goes on where it was: finished seeds
+    are kept, the unfinished one continues from its last checkpoint with other shoppers (and, for DQN, an empty replay,
+    which is filled before learning goes on). A resumed run is therefore not bit by bit the run without a kill.
+
+    Args:
+        make_env: seed -> a `VecEnv` of slates whose infos name the `"clicked"` slot. Made once for each seed.
+        out: folder of the artefact.
+        config: of the learner.
+        item_vectors: (N + 1, D) by dense index, as wide as the state.
+        available: (N + 1,) bool, items that may be shown; all by default.
+        seeds: training seeds, at least one, all different.
+        total_timesteps: slates shown in each training.
+        inputs: name -> id of the artefacts read (encoder, shopper).
+        settings: what else decides the result: env, reward, slots.
+        facts: figures to keep.
+        checkpoint_every: slates between checkpoints.
+        force: train anew over a finished folder.
+        progress: told (slates shown, of all seeds together, words).
+
+    Raises:
+        ArtefactError: `out` holds something else, or other settings, and `force` is not set.
+        DivergedError: a loss is no longer finite.
+        ValueError: seeds, spaces, vectors or availability do not fit.
+    """
+    out, seeds = Path(out), list(seeds)
+    if not seeds or len(set(seeds)) != len(seeds):
+        raise ValueError(f"seeds must be different and at least one, got {seeds}")
+    algorithm = ALGORITHMS[type(config)]
+    plan = {"algorithm": algorithm, "config": config.to_dict(), "seeds": seeds, "total_timesteps": total_timesteps}
+    plan |= dict(settings or {})
+    if not force and is_finished(out, "agent", plan, dict(inputs or {})):
+        return load_agents(out)
+    with building(out, "agent", plan, inputs, force=force) as draft:
+        every = len(seeds) * total_timesteps
+        for place, seed in enumerate(seeds):
+            folder = draft.folder / f"seed-{seed}"
+            if (folder / "seed.json").is_file():
+                continue
+            folder.mkdir(exist_ok=True)
+            env = make_env(seed)
+            try:
+                agent = config.build(env, item_vectors=item_vectors, available=available, seed=seed)
+                told = _teller(progress, place * total_timesteps, every, f"{algorithm}, seed {seed}")
+                _learn(agent, folder, seed, total_timesteps, checkpoint_every, told)
+            finally:
+                env.close()
+            _write_description(draft.folder, agent.scorer, algorithm, seeds)
+        draft.facts.update(facts or {})
+        draft.facts["learning"] = {str(seed): _last_row(draft.folder / f"seed-{seed}") for seed in seeds}
+    return load_agents(out)
+
+
+def _learn(
+    agent: SlatePPO | SlateDQN,
+    folder: Path,
+    seed: int,
+    total: int,
+    checkpoint_every: int,
+    told: Callable[[int], None] | None,
+) -> None:
+    checkpoint = folder / "checkpoint.safetensors"
+    curve = Curve(every=max(total // 100, 1))
+    if checkpoint.is_file():
+        restore(agent, curve, checkpoint)
+    # Spread, for env rows are seeded one by one from here; and other shoppers after a resume than before it.
+    assert agent.env is not None
+    agent.env.seed(int(np.random.SeedSequence([seed, agent.num_timesteps]).generate_state(1)[0]))
+    if agent.num_timesteps < total:
+        callbacks = [curve, Checkpoints(checkpoint, curve, checkpoint_every, told)]
+        agent.learn(total - agent.num_timesteps, callback=callbacks, reset_num_timesteps=False, log_interval=10**9)
+    _save_weights(agent.scorer, folder / "policy.safetensors")
+    curve.write(folder / "curve.csv")
+    # Written last: its presence says that the seed is done.
+    write_json(
+        folder / "seed.json", {"seed": seed, "timesteps": agent.num_timesteps, "seconds": round(curve.seconds, 1)}
+    )
+    checkpoint.unlink(missing_ok=True)
+
+
+def save_agent(
+    algorithm: SlatePPO | SlateDQN,
+    out: str | Path,
+    *,
+    settings: Mapping[str, Any] | None = None,
+    inputs: Mapping[str, str] | None = None,
+    facts: Mapping[str, Any] | None = None,
+    force: bool = False,
+) -> LearnedPolicy:
+    """Write one learner, trained by hand, as an artefact of kind "agent"; returns it as read back.
+
+    Raises:
+        ArtefactError: `out` exists and `force` is not set.
+    """
+    name = "ppo" if isinstance(algorithm, SlatePPO) else "dqn"
+    seed = algorithm.seed or 0
+    plan = {"algorithm": name, "seeds": [seed], "timesteps": algorithm.num_timesteps, **(settings or {})}
+    with building(Path(out), "agent", plan, inputs, force=force) as draft:
+        folder = draft.folder / f"seed-{seed}"
+        folder.mkdir(exist_ok=True)
+        _save_weights(algorithm.scorer, folder / "policy.safetensors")
+        write_json(folder / "seed.json", {"seed": seed, "timesteps": algorithm.num_timesteps})
+        _write_description(draft.folder, algorithm.scorer, name, [seed])
+        draft.facts.update(facts or {})
+    return load_agent(out)
+
+
+def load_agents(folder: str | Path) -> list[LearnedPolicy]:
+    """All trained policies of an agent artefact, by seed in the order of training.
+
+    Raises:
+        ArtefactError: the folder is no finished agent, or a file in it cannot be read.
+    """
+    folder = Path(folder)
+    return [load_agent(folder, seed) for seed in read_config(folder, "agent")["seeds"]]
+
+
+def load_agent(folder: str | Path, seed: int | None = None) -> LearnedPolicy:
+    """One trained policy of an agent artefact: that of `seed`, or of the first seed.
+
+    Raises:
+        ArtefactError: the folder is no finished agent, has no such seed, or a file in it cannot be read.
+    """
+    folder = Path(folder)
+    config = read_config(folder, "agent")
+    seed = int(config["seeds"][0]) if seed is None else seed
+    if seed not in config["seeds"]:
+        raise ArtefactError(f"{folder} was trained with seeds {config['seeds']}, not {seed}")
+    scorer = SCORERS[config["scorer"]["kind"]](**config["scorer"]["settings"])
+    try:
+        items = load_file(folder / "items.safetensors")
+        weights = load_file(folder / f"seed-{seed}" / "policy.safetensors")
+        scorer.load_state_dict({**weights, **items})
+    except (SafetensorError, OSError, RuntimeError) as error:
+        raise ArtefactError(f"{folder} holds weights that cannot be read ({error}); train it again") from error
+    return LearnedPolicy(scorer, name=config["algorithm"], seed=int(seed))
+
+
+def _save_weights(scorer: SlateScorer, path: Path) -> None:
+    weights = {name: part.cpu().contiguous() for name, part in scorer.state_dict().items() if name not in _ITEMS}
+    fresh = path.with_name(path.name + ".new")
+    save_file(weights, fresh)
+    os.replace(fresh, path)
+
+
+def _write_description(folder: Path, scorer: SlateScorer, algorithm: str, seeds: list[int]) -> None:
+    save_file({name: getattr(scorer, name).cpu().contiguous() for name in _ITEMS}, folder / "items.safetensors")
+    kind = {"kind": scorer.kind, "settings": scorer.settings()}
+    write_json(folder / "config.json", {"algorithm": algorithm, "k": scorer.k, "seeds": seeds, "scorer": kind})
+
+
+def _last_row(folder: Path) -> dict[str, float]:
+    """The last row of a seed's learning curve."""
+    with (folder / "curve.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    return {name: float(value) for name, value in rows[-1].items()} if rows else {}
+
+
+def _teller(progress: Progress | None, before: int, total: int, words: str) -> Callable[[int], None] | None:
+    if progress is None:
+        return None
+    return lambda done: progress(min(before + done, total), total, words)

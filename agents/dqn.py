@@ -1,0 +1,364 @@
+"""SlateQ in stable-baselines3: a deep Q-network over slates.
+
+Shapes: B rows, K slots, D width of the state, N items, C candidates.
+
+A slate's value is taken apart by what the shopper does with it,
+
+    Q(s, A) = sum over i in A of P(i | s, A) Q(s, i), plus P(nothing | s, A) Q(s, 0).
+
+`Q(s, i)` learns from the slates on which i was clicked, `Q(s, 0)` from those without a click, and P, a conditional
+logit with slot effects, from all of them; the best next slate is found exactly (`slate_choice`).
+
+Source: SlateQ, Ie et al., IJCAI 2019 (arXiv 1905.12767); double Q-learning, van Hasselt et al., AAAI 2016.
+"""
+
+from copy import deepcopy
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from numpy.typing import ArrayLike, NDArray
+from stable_baselines3.common.noise import ActionNoise
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.type_aliases import GymEnv, Schedule
+from stable_baselines3.common.utils import LinearSchedule, polyak_update
+from torch import Tensor
+from torch.nn import functional as F
+from torch.nn.utils import clip_grad_norm_
+
+from .learning import check_finite, check_settings, put_items
+from .plackett_luce import sample_slates, seeded
+from .replay import SlateReplayBuffer, SlateSamples, slate_space, state_of, state_space
+from .scorers import SlateQScorer
+from .slate_choice import NEVER, slate_value
+
+
+class SlateQPolicy(BasePolicy):
+    """Greedy slates by a `SlateQScorer`, with its slowly following copy; arguments as for `SlatePolicy`."""
+
+    def __init__(
+        self,
+        observation_space: spaces.Space,
+        action_space: spaces.MultiDiscrete,
+        lr_schedule: Schedule,
+        *,
+        hidden: int = 128,
+        scale: float = 10.0,
+        max_candidates: int = 2_000,
+    ) -> None:
+        super().__init__(observation_space, action_space)
+        n_items, k = slate_space(action_space)
+        dim = state_space(observation_space).shape[0]
+        self.scorer = SlateQScorer(dim, n_items, k, hidden=hidden, scale=scale, max_candidates=max_candidates)
+        self.target = deepcopy(self.scorer).requires_grad_(False)
+        self.optimizer = self.optimizer_class(self.scorer.parameters(), lr=lr_schedule(1), **self.optimizer_kwargs)  # pyright: ignore[reportCallIssue]
+
+    def forward(self, obs: Any, deterministic: bool = True) -> Tensor:
+        """(B, K) greedy slates."""
+        return self._predict(obs, deterministic)
+
+    def _predict(self, observation: Any, deterministic: bool = False) -> Tensor:  # noqa: ARG002
+        return self.scorer.slates(state_of(observation))
+
+    def _get_constructor_parameters(self) -> dict[str, Any]:
+        settings = self.scorer.settings()
+        names = ("hidden", "scale", "max_candidates")
+        return {
+            "observation_space": self.observation_space,
+            "action_space": self.action_space,
+            "lr_schedule": self._dummy_schedule,
+            **{name: settings[name] for name in names},
+        }
+
+
+class SlateDQN(OffPolicyAlgorithm):
+    """SlateQ learner. Made by `DQNConfig.build`; beyond `OffPolicyAlgorithm` it takes the arguments below.
+
+    Args:
+        policy: `SlateQPolicy`.
+        env: a `VecEnv` whose infos name the `"clicked"` slot, -1 for none.
+        exploration_start: chance that a shopper is shown an exploring slate, at first.
+        exploration_end: the same after `exploration_fraction` of the training.
+        exploration_fraction: share of the training over which it falls.
+        uniform_share: share of exploring slates drawn uniformly; the others are drawn by the choice model's utilities.
+        iterations: Dinkelbach steps for the slates of the targets; greedy slates always take the full number.
+        max_grad_norm: largest gradient norm.
+        settings: of `OffPolicyAlgorithm`.
+    """
+
+    policy: SlateQPolicy
+    replay_buffer: SlateReplayBuffer  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    def __init__(
+        self,
+        policy: Any,
+        env: GymEnv | str,
+        learning_rate: float | Schedule = 1e-3,
+        *,
+        exploration_start: float = 0.3,
+        exploration_end: float = 0.05,
+        exploration_fraction: float = 0.5,
+        uniform_share: float = 0.5,
+        iterations: int = 4,
+        max_grad_norm: float = 10.0,
+        _init_setup_model: bool = True,
+        **settings: Any,
+    ) -> None:
+        settings.setdefault("replay_buffer_class", SlateReplayBuffer)
+        super().__init__(
+            policy,
+            env,
+            learning_rate,
+            sde_support=False,
+            support_multi_env=True,
+            supported_action_spaces=(spaces.MultiDiscrete,),
+            **settings,
+        )
+        self.exploration_start, self.exploration_end = exploration_start, exploration_end
+        self.exploration_fraction, self.uniform_share = exploration_fraction, uniform_share
+        self.iterations, self.max_grad_norm = iterations, max_grad_norm
+        self.exploration_rate = exploration_start
+        self._ready = False
+        if _init_setup_model:
+            self._setup_model()
+
+    def _setup_model(self) -> None:
+        super()._setup_model()
+        self.exploration_schedule = LinearSchedule(
+            self.exploration_start, self.exploration_end, self.exploration_fraction
+        )
+        self._generator = seeded(self.seed, self.device)
+
+    @property
+    def scorer(self) -> SlateQScorer:
+        """State -> scores whose top K is the greedy slate; what is exported."""
+        return self.policy.scorer
+
+    @property
+    def k(self) -> int:
+        """Slots of a slate."""
+        return self.scorer.k
+
+    def set_items(self, item_vectors: ArrayLike | Tensor, available: ArrayLike | Tensor | None = None) -> None:
+        """Give the learner its catalogue, and its target network the same."""
+        put_items(self, item_vectors, available)
+        self.policy.target.set_items(self.scorer.item_vectors, self.scorer.available)
+
+    def _on_step(self) -> None:
+        self.exploration_rate = self.exploration_schedule(self._current_progress_remaining)
+        self.logger.record("rollout/exploration_rate", self.exploration_rate)
+
+    def predict(
+        self,
+        observation: Any,
+        state: tuple[NDArray[Any], ...] | None = None,
+        episode_start: NDArray[Any] | None = None,
+        deterministic: bool = False,
+    ) -> tuple[NDArray[np.int64], tuple[NDArray[Any], ...] | None]:
+        """Greedy slates; unless `deterministic`, each shopper by chance (`exploration_rate`) an exploring one."""
+        slates, state = self.policy.predict(observation, state, episode_start, deterministic=True)
+        if deterministic:
+            return slates, state
+        seen, many = self.policy.obs_to_tensor(observation)
+        explored = self._explore(state_of(seen)).cpu().numpy()
+        rows = (
+            torch.rand(len(explored), generator=self._generator, device=self.device).cpu().numpy()
+            < self.exploration_rate
+        )
+        mixed = np.where(rows[:, None], explored, slates.reshape(-1, self.k))
+        return (mixed if many else mixed[0]), state
+
+    @torch.no_grad()
+    def _explore(self, state: Tensor) -> Tensor:
+        """(B, K) slates to learn from: some uniform, some Plackett-Luce by what shoppers seem to like."""
+        scorer, items = self.scorer, self.scorer.candidates(state)
+        utility = scorer.utilities(state, items).expand(len(state), -1)
+        uniform = torch.rand(len(state), 1, generator=self._generator, device=state.device) < self.uniform_share
+        logits = utility.masked_fill(uniform, 0.0).masked_fill(~scorer.allowed(items), NEVER)
+        columns = sample_slates(logits, self.k, self._generator)
+        return columns if items is None else items.gather(1, columns)
+
+    def _sample_action(
+        self, learning_starts: int, action_noise: ActionNoise | None = None, n_envs: int = 1
+    ) -> tuple[NDArray[Any], NDArray[Any]]:
+        del learning_starts, action_noise, n_envs
+        # No uniform warm-up: the untrained scorer already ranks as the encoder does, and exploration is in `predict`.
+        slates, _ = self.predict(self._last_obs, deterministic=False)
+        return slates, slates
+
+    def train(self, gradient_steps: int, batch_size: int) -> None:
+        """Take gradient steps on the replay; the target network follows after each.
+
+        Raises:
+            DivergedError: the loss is no longer finite.
+        """
+        if len(self.replay_buffer) < max(self.learning_starts, 1):
+            return  # a resumed run starts with an empty replay
+        self.policy.set_training_mode(True)
+        self._update_learning_rate(self.policy.optimizer)
+        if not self._ready:
+            self._calibrate(self.replay_buffer.sample(min(len(self.replay_buffer), 4_096)))
+            self._ready = True
+        figures: dict[str, float] = {}
+        for _ in range(gradient_steps):
+            figures = self._update(self.replay_buffer.sample(batch_size))
+        self._n_updates += gradient_steps
+        for name, value in figures.items():
+            self.logger.record(f"train/{name}", value)
+        self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
+
+    @torch.no_grad()
+    def _calibrate(self, batch: SlateSamples) -> None:
+        """Start the outside option at the click rate seen, and the unit of value at the mean size of a reward."""
+        scorer, rate = self.scorer, (batch.clicked >= 0).float().mean().clamp(1e-3, 1 - 1e-3)
+        inside = torch.logsumexp(
+            scorer.choice.at(batch.states, scorer.item_vectors, batch.slates) + scorer.place, dim=1
+        )
+        low, high = inside.min() - 20, inside.max() + 20
+        for _ in range(50):
+            middle = (low + high) / 2
+            low, high = (middle, high) if torch.sigmoid(inside - middle).mean() > rate else (low, middle)
+        rewarded = batch.rewards[batch.rewards != 0].abs()
+        for one in (scorer, self.policy.target):
+            one.outside.last.bias.fill_(low)
+            one.unit.fill_(rewarded.mean() if len(rewarded) else 1.0)
+
+    def _update(self, batch: SlateSamples) -> dict[str, float]:
+        scorer, target = self.scorer, self.policy.target
+        wanted = self._targets(batch)
+        utility = scorer.choice.at(batch.states, scorer.item_vectors, batch.slates) + scorer.place
+        logits = torch.cat(
+            [scorer.outside(batch.states)[:, None], utility.masked_fill(batch.slates == 0, NEVER)], dim=1
+        )
+        choice_loss = F.cross_entropy(logits, batch.clicked + 1)
+
+        hit = batch.clicked >= 0
+        taken = batch.slates.gather(1, batch.clicked.clamp(min=0)[:, None])
+        gain = scorer.gain.at(batch.states, scorer.item_vectors, taken).squeeze(1)
+        value = scorer.null(batch.states) + torch.where(hit, gain, torch.zeros_like(gain))
+        value_loss = F.smooth_l1_loss(value, wanted)
+        loss = choice_loss + value_loss
+        check_finite(loss, self)
+        self.policy.optimizer.zero_grad()
+        loss.backward()
+        clip_grad_norm_(scorer.parameters(), self.max_grad_norm)
+        self.policy.optimizer.step()
+        polyak_update(scorer.parameters(), target.parameters(), self.tau)
+        return {"choice_loss": choice_loss.item(), "value_loss": value_loss.item(), "value": value.mean().item()}
+
+    @torch.no_grad()
+    def _targets(self, batch: SlateSamples) -> Tensor:
+        """(B,) reward plus the discounted value of the best next slate: picked online, valued by the target network."""
+        scorer, target, state = self.scorer, self.policy.target, batch.next_states
+        items = scorer.candidates(state)
+        slate = scorer.best(state, items, self.iterations).slate
+        slate = slate if items is None else items.gather(1, slate)
+        utility = target.choice.at(state, target.item_vectors, slate)
+        gain = target.gain.at(state, target.item_vectors, slate)
+        value = target.null(state) + slate_value(utility, gain, target.outside(state), target.place)
+        return batch.rewards / scorer.unit + self.gamma * (1 - batch.dones) * value
+
+    def _excluded_save_params(self) -> list[str]:
+        return [*super()._excluded_save_params(), "_generator"]
+
+    def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
+        return ["policy", "policy.optimizer"], []
+
+
+@dataclass(frozen=True, kw_only=True)
+class DQNConfig:
+    """Settings of `SlateDQN`. Defaults were tuned on the known-truth shop where no source is named."""
+
+    gamma: float = 0.9
+    """Discount per slate shown, in [0, 1)."""
+    learning_rate: float = 1e-3
+    buffer_size: int = 100_000
+    """Slates remembered."""
+    learning_starts: int = 2_000
+    """Slates shown before the first gradient step."""
+    batch_size: int = 256
+    train_every: int = 1
+    """Slates shown to each env between gradient steps."""
+    gradient_steps: int = 1
+    """Gradient steps each time."""
+    tau: float = 0.01
+    """Share by which the target network follows at each gradient step."""
+    exploration_start: float = 0.3
+    """Chance of an exploring slate at first. Low, for the greedy slate starts as good as the encoder."""
+    exploration_end: float = 0.05
+    exploration_fraction: float = 0.5
+    """Share of the training over which exploration falls."""
+    uniform_share: float = 0.5
+    """Share of exploring slates that are uniform; the others follow the choice model."""
+    iterations: int = 4
+    """Dinkelbach steps for the slates of the targets."""
+    max_grad_norm: float = 10.0
+    hidden: int = 128
+    """Width of the hidden layers."""
+    scale: float = 10.0
+    """What `state . item` is multiplied by in the untrained choice model."""
+    max_candidates: int = 2_000
+    """Above this many items, only so many nearest the state are scored; see `SlateScorer`."""
+
+    def __post_init__(self) -> None:
+        shares = ("tau", "exploration_start", "exploration_end", "exploration_fraction", "uniform_share")
+        sizes = (
+            "buffer_size",
+            "learning_starts",
+            "batch_size",
+            "train_every",
+            "gradient_steps",
+            "iterations",
+            "hidden",
+            "max_candidates",
+        )
+        limits = {**dict.fromkeys(shares, (0, 1)), **dict.fromkeys(sizes, (1, np.inf))}
+        check_settings(self, {**limits, "gamma": (0, 1), "learning_rate": (1e-9, 1), "scale": (1e-6, 1e3)})
+
+    def build(
+        self,
+        env: GymEnv,
+        *,
+        item_vectors: ArrayLike | Tensor,
+        available: ArrayLike | Tensor | None = None,
+        seed: int | None = 0,
+        device: str = "cpu",
+        verbose: int = 0,
+    ) -> SlateDQN:
+        """A learner for an env; arguments as for `PPOConfig.build`. The env's infos must hold `"clicked"`.
+
+        Raises:
+            ValueError: spaces, vectors and availability do not fit each other.
+        """
+        agent = SlateDQN(
+            SlateQPolicy,
+            env,
+            self.learning_rate,
+            buffer_size=self.buffer_size,
+            learning_starts=self.learning_starts,
+            batch_size=self.batch_size,
+            tau=self.tau,
+            gamma=self.gamma,
+            train_freq=self.train_every,
+            gradient_steps=self.gradient_steps,
+            exploration_start=self.exploration_start,
+            exploration_end=self.exploration_end,
+            exploration_fraction=self.exploration_fraction,
+            uniform_share=self.uniform_share,
+            iterations=self.iterations,
+            max_grad_norm=self.max_grad_norm,
+            policy_kwargs={"hidden": self.hidden, "scale": self.scale, "max_candidates": self.max_candidates},
+            replay_buffer_kwargs={"seed": seed},
+            seed=seed,
+            device=device,
+            verbose=verbose,
+        )
+        agent.set_items(item_vectors, available)
+        return agent
+
+    def to_dict(self) -> dict[str, Any]:
+        """The settings as plain values."""
+        return asdict(self)

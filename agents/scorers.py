@@ -1,0 +1,246 @@
+"""Networks that score the items of a catalogue for a shopper's state.
+
+Shapes: B shoppers, K slots, D width of states and item vectors, N items, C candidates.
+
+Items are scored by their vectors: catalogue size is no constant of the parameters, and item vectors and availability
+are buffers that can be swapped. Every part is the identity at first, so an untrained scorer ranks items by `state .
+item vector`, as the encoder was pretrained to: learning starts from the encoder's next-item ranking, not from noise.
+"""
+
+import math
+from typing import Any, ClassVar
+
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .slate_choice import ITERATIONS, NEVER, BestSlate, best_slate, ranking
+
+_FAR = 1e4  # taken off the scores of items that are no candidates, so that they rank below all candidates, in order
+
+
+class Tower(nn.Module):
+    """(..., D) -> (..., D): what comes in plus a small network, which is zero at first."""
+
+    def __init__(self, dim: int, hidden: int) -> None:
+        super().__init__()
+        self.first = nn.Linear(dim, hidden)
+        self.last = nn.Linear(hidden, dim)
+        self.gain = math.sqrt(dim)  # components of a unit vector are small; this brings them near 1
+        nn.init.zeros_(self.last.weight)
+        nn.init.zeros_(self.last.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., D), of unit length at first where `x` is."""
+        return x + self.last(F.gelu(self.first(x * self.gain)))
+
+
+class Head(nn.Module):
+    """(..., D) -> (...): one number each, a constant at first."""
+
+    def __init__(self, dim: int, hidden: int, start: float = 0.0) -> None:
+        super().__init__()
+        self.first = nn.Linear(dim, hidden)
+        self.last = nn.Linear(hidden, 1)
+        self.gain = math.sqrt(dim)
+        nn.init.zeros_(self.last.weight)
+        nn.init.constant_(self.last.bias, start)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(...) the number."""
+        return self.last(F.gelu(self.first(x * self.gain))).squeeze(-1)
+
+
+class PairScorer(nn.Module):
+    """Score of a state and an item: `scale * f(state) . g(item) + b(item)`; at first `scale * state . item + start`."""
+
+    def __init__(self, dim: int, hidden: int, scale: float, start: float = 0.0) -> None:
+        super().__init__()
+        self.state_tower = Tower(dim, hidden)
+        self.item_tower = Tower(dim, hidden)
+        self.bias = Head(dim, hidden, start)
+        self.log_scale = nn.Parameter(torch.tensor(math.log(scale)))
+
+    def forward(self, state: Tensor, table: Tensor) -> Tensor:
+        """(B, N) scores of (B, D) states with every row of a (N, D) table of item vectors."""
+        return self._query(state) @ self.item_tower(table).T + self.bias(table)
+
+    def at(self, state: Tensor, table: Tensor, items: Tensor) -> Tensor:
+        """(B, C) scores of (B, D) states with the (B, C) rows of the table named by `items`."""
+        if items.numel() < table.shape[0]:
+            rows = table[items]
+            features, bias = self.item_tower(rows), self.bias(rows)
+        else:  # the towers see each item once, not once a shopper
+            features, bias = self.item_tower(table)[items], self.bias(table)[items]
+        return torch.einsum("bd,bcd->bc", self._query(state), features) + bias
+
+    def _query(self, state: Tensor) -> Tensor:
+        return self.state_tower(state) * torch.exp(self.log_scale)
+
+
+class SlateScorer(nn.Module):
+    """State -> scores of all items, whose top K, in order, is the greedy slate. What an agent exports.
+
+    Scores are also Plackett-Luce logits: sampling slates by them gives the policy's random form.
+
+    Catalogues larger than `max_candidates` are re-ranked: the C available items nearest to the state are candidates,
+    in training and after; all others rank below them, in order of nearness.
+
+    Args:
+        dim: width D of states and item vectors.
+        n_items: size of the catalogue; the tables have one row more, for the padding.
+        k: slots of a slate.
+        hidden: width of the hidden layers.
+        scale: what `state . item` is multiplied by at first (an inverse temperature).
+        max_candidates: C.
+    """
+
+    kind: ClassVar[str]
+    item_vectors: Tensor
+    """(N + 1, D) float32; row 0, the padding, is zero."""
+    available: Tensor
+    """(N + 1,) bool, items that may be shown; False for the padding."""
+
+    def __init__(self, dim: int, n_items: int, k: int, *, hidden: int, scale: float, max_candidates: int) -> None:
+        super().__init__()
+        self.dim, self.k, self.hidden, self.scale, self.max_candidates = dim, k, hidden, scale, max_candidates
+        self.register_buffer("item_vectors", torch.zeros(n_items + 1, dim))
+        self.register_buffer(
+            "available", torch.ones(n_items + 1, dtype=torch.bool).index_fill(0, torch.tensor([0]), False)
+        )
+
+    @property
+    def n_items(self) -> int:
+        """Size of the catalogue; items are numbered 1 to this."""
+        return self.item_vectors.shape[0] - 1
+
+    def settings(self) -> dict[str, Any]:
+        """What a constructor needs to make this scorer again, weights apart."""
+        names = ("dim", "n_items", "k", "hidden", "scale", "max_candidates")
+        return {name: getattr(self, name) for name in names}
+
+    def set_items(self, vectors: ArrayLike | Tensor, available: ArrayLike | Tensor | None = None) -> None:
+        """Swap the catalogue: other vectors, more or fewer items, others available. Learned weights stay.
+
+        Args:
+            vectors: (N + 1, D) item vectors by dense index; row 0 is the padding.
+            available: (N + 1,) bool; all by default.
+
+        Raises:
+            ValueError: shapes do not fit, a number is not finite, or fewer than k items are available.
+        """
+        table = torch.as_tensor(vectors, dtype=torch.float32)
+        if table.ndim != 2 or table.shape[1] != self.dim:
+            raise ValueError(
+                f"item vectors must be (n_items + 1, {self.dim}), as wide as the state; got {tuple(table.shape)}"
+            )
+        if not torch.isfinite(table).all():
+            raise ValueError("item vectors hold numbers that are not finite; encode the catalogue again")
+        mask = (
+            torch.ones(len(table), dtype=torch.bool) if available is None else torch.as_tensor(available).bool().clone()
+        )
+        if mask.shape != table.shape[:1]:
+            raise ValueError(
+                f"available must have one entry a row of the item vectors, {len(table)}; got {tuple(mask.shape)}"
+            )
+        mask[0] = False
+        if int(mask.sum()) < self.k:
+            raise ValueError(f"only {int(mask.sum())} items are available, fewer than the {self.k} slots of a slate")
+        place = self.item_vectors.device
+        self.item_vectors, self.available = table.clone().to(place), mask.to(place)
+
+    def candidates(self, state: Tensor) -> Tensor | None:
+        """(B, C) items that the learner scores in each state; None where it scores the whole catalogue."""
+        if self.n_items <= self.max_candidates:
+            return None
+        return self._near(state).topk(self.max_candidates, dim=1).indices
+
+    def allowed(self, items: Tensor | None) -> Tensor:
+        """Which of the columns may be shown: (N + 1,), or (B, C) for given candidates."""
+        return self.available if items is None else self.available[items]
+
+    def slates(self, state: Tensor) -> Tensor:
+        """(B, K) int64 greedy slates."""
+        return self(state).topk(self.k, dim=1).indices
+
+    def forward(self, state: Tensor) -> Tensor:
+        """(B, N + 1) scores; `NEVER` for the padding and for items that are not available."""
+        if self.n_items <= self.max_candidates:
+            return self.rank(state, self.available).masked_fill(~self.available, NEVER)
+        near = self._near(state)
+        kept = (near >= near.topk(self.max_candidates, dim=1).values[:, -1:]) & self.available
+        return torch.where(kept, self.rank(state, kept), near - _FAR).masked_fill(~self.available, NEVER)
+
+    def rank(self, state: Tensor, allowed: Tensor) -> Tensor:
+        """(B, N + 1) scores of all items, where only those `allowed`, (N + 1,) or (B, N + 1) bool, may be shown."""
+        raise NotImplementedError
+
+    def _near(self, state: Tensor) -> Tensor:
+        return (state @ self.item_vectors.T).masked_fill(~self.available, NEVER)
+
+
+class LogitScorer(SlateScorer):
+    """Scores are logits of a Plackett-Luce policy."""
+
+    kind = "plackett-luce"
+
+    def __init__(self, dim: int, n_items: int, k: int, *, hidden: int, scale: float, max_candidates: int) -> None:
+        super().__init__(dim, n_items, k, hidden=hidden, scale=scale, max_candidates=max_candidates)
+        self.pair = PairScorer(dim, hidden, scale)
+
+    def rank(self, state: Tensor, allowed: Tensor) -> Tensor:  # noqa: ARG002
+        """(B, N + 1) logits, whatever is allowed."""
+        return self.pair(state, self.item_vectors)
+
+    def logits(self, state: Tensor, items: Tensor | None) -> Tensor:
+        """(B, N + 1) logits, or (B, C) at given candidates; `NEVER` where an item is not available."""
+        scores = self.pair(state, self.item_vectors) if items is None else self.pair.at(state, self.item_vectors, items)
+        return scores.masked_fill(~self.allowed(items), NEVER)
+
+
+class SlateQScorer(SlateScorer):
+    """Values of items and the shopper's choice among them; scores rank by what an item adds to the slate's value.
+
+    `Q(s, i) = Q(s, 0) + gain(s, i)` if item i is clicked, `Q(s, 0)` if nothing is; `choice(s, i)` and `outside(s)` are
+    the utilities of a conditional logit with slot effects that never rise from one place to the next. Values are in
+    units of `unit`, the mean size of a reward. Source: SlateQ, Ie et al., IJCAI 2019 (arXiv 1905.12767).
+    """
+
+    kind = "slateq"
+    unit: Tensor
+    """Reward that counts as 1 inside."""
+
+    def __init__(self, dim: int, n_items: int, k: int, *, hidden: int, scale: float, max_candidates: int) -> None:
+        super().__init__(dim, n_items, k, hidden=hidden, scale=scale, max_candidates=max_candidates)
+        self.choice = PairScorer(dim, hidden, scale)
+        self.outside = Head(dim, hidden, start=scale / 2)
+        self.gain = PairScorer(dim, hidden, scale=0.1, start=1.0)  # all clicks worth about the same at first
+        self.null = Head(dim, hidden)
+        self.drops = nn.Parameter(torch.full((k - 1,), -2.0))
+        self.register_buffer("unit", torch.tensor(1.0))
+
+    @property
+    def place(self) -> Tensor:
+        """(K,) log weight of each slot: 0 for the first, non-increasing."""
+        return torch.cat([self.drops.new_zeros(1), -F.softplus(self.drops).cumsum(0)])
+
+    def best(self, state: Tensor, items: Tensor | None, iterations: int = ITERATIONS) -> BestSlate:
+        """The best slates, as columns of `items` (or items themselves where None), and what they are worth."""
+        gain = self.gain(state, self.item_vectors) if items is None else self.gain.at(state, self.item_vectors, items)
+        utility, allowed = self.utilities(state, items), self.allowed(items)
+        return best_slate(utility, gain, self.outside(state), self.place, allowed, iterations)
+
+    def utilities(self, state: Tensor, items: Tensor | None) -> Tensor:
+        """(B, N + 1) or (B, C) utilities of a click."""
+        return (
+            self.choice(state, self.item_vectors) if items is None else self.choice.at(state, self.item_vectors, items)
+        )
+
+    def rank(self, state: Tensor, allowed: Tensor) -> Tensor:
+        """(B, N + 1) scores: the log of what an item adds to the best slate's value."""
+        utility, gain = self.choice(state, self.item_vectors), self.gain(state, self.item_vectors)
+        return ranking(best_slate(utility, gain, self.outside(state), self.place, allowed).worth)
+
+
+SCORERS: dict[str, type[SlateScorer]] = {one.kind: one for one in (LogitScorer, SlateQScorer)}
