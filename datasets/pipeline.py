@@ -121,6 +121,7 @@ class Pipeline:
                 table = arrow(events.sort("_start", "session_id"))
                 pq.write_table(table, self.sorted / f"{number:04d}.parquet", compression="lz4", row_group_size=65_536)
             self.progress(number + 1, self.raw.parts, "finding sessions")
+        self.progress(self.raw.parts, self.raw.parts, "finding sessions")
         if not self.counts.kept:
             raise LogFormatError(self._why_nothing())
         self._settle_catalogue()
@@ -140,8 +141,9 @@ class Pipeline:
         counts, config = self.counts, self.config
         if self.mixed:
             loose = pl.col("_naive") & pl.col("_file").is_in(self.mixed)
+            as_written = pl.col("time").dt.strftime("%Y-%m-%d %H:%M:%S%.f")
             why = "time without a zone in a file whose other times have one"
-            self.quarantine.add(rejected_rows(rows.filter(loose), self.reading.names, "time", why, pl.col("time")))
+            self.quarantine.add(rejected_rows(rows.filter(loose), self.reading.names, "time", why, as_written))
             rows = rows.filter(~loose)
         single = without_duplicates(rows)
         counts.duplicates += len(rows) - len(single)

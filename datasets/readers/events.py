@@ -10,7 +10,8 @@ from .reading import READABLE, ColumnReading, Source
 REQUIRED = ("shopper_id", "time", "item_id", "event")
 _ABOUT = f"""\
 Tables whose columns are named as in the event schema: CSV, TSV (also .gz) or Parquet, a file or a folder of files.
-Needed: {", ".join(REQUIRED)}. Kept where present: {", ".join(name for name in TYPED if name not in REQUIRED)}.
+Needed: {", ".join(REQUIRED)}.
+Kept where present: {", ".join(name for name in TYPED if name not in REQUIRED)}.
 Also read where present, to describe items: text, category, brand. Other columns are passed over and named in the facts.
 `event` is one of impression, view, click, cart, purchase, uncart. `position` counts from 0, the best place.
 `propensity` is the chance in (0, 1] that the item was put at its place given those above it.

@@ -85,7 +85,8 @@ class TableFile:
             LogFormatError: it is of another type; names the column, what is expected and what was found.
         """
         kind = self.types.get(column)
-        if kind is not None and _kind(kind) not in kinds:
+        # A column without a single value has no type of its own, and is as good as any.
+        if kind is not None and not pa.types.is_null(kind) and _kind(kind) not in kinds:
             raise LogFormatError(f"{self.path}: column {column!r} should hold {' or '.join(kinds)}, found {kind}")
         return self
 
@@ -199,8 +200,7 @@ def _kind(kind: pa.DataType) -> str:
     if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
         return "number"
     text = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
-    # A column without a single value has no type of its own, and is as good as any.
-    return "text" if any(is_it(kind) for is_it in text) or pa.types.is_null(kind) else str(kind)
+    return "text" if any(is_it(kind) for is_it in text) else str(kind)
 
 
 def open_table(path: Path, *, delimiter: str = "") -> TableFile:

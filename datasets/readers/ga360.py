@@ -34,6 +34,12 @@ _OURS = {
     ("checkout", "5", "refund", "7", "checkout_option", "8"): "",
 }
 _ACTIONS = {theirs: ours for names, ours in _OURS.items() for theirs in names}
+_TYPES = {
+    **dict.fromkeys(("session", "visitor", "txn", "slate", "list", "action", "sku", "name", "category"), pl.String),
+    **dict.fromkeys(("brand", "search"), pl.String),
+    **dict.fromkeys(("hit", "ms"), pl.Int64),
+    **dict.fromkeys(("pos", "price_usd", "qty", "click_ms"), pl.Float64),
+}
 _ABOUT = """\
 A folder with four Parquet tables (each may come in numbered parts, as BigQuery exports them):
 sessions, hits, slate_items, product_actions. From the public sample, or any Universal Analytics export:
@@ -116,10 +122,10 @@ class GA360Reading:
         }
 
     def _scan(self, tables: list[TableFile]) -> pl.LazyFrame:
-        """All parts of a table, with `session` as text, `_file` and `_line`."""
+        """All parts of a table, columns of the types expected, and `_file` and `_line`."""
         parts = [
             pl.scan_parquet(table.path, row_index_name="_line").with_columns(
-                pl.col("session").cast(pl.String),
+                *(pl.col(name).cast(kind) for name, kind in _TYPES.items() if name in table.columns),
                 (pl.col("_line").cast(pl.Int64) + 1).alias("_line"),
                 pl.lit(self.files.index(table.path), pl.Int32).alias("_file"),
             )
@@ -156,9 +162,7 @@ class GA360Reading:
         self.facts["related_products"]["rows"] += len(related)
         self.facts["related_products"]["slates"] += related["slate"].n_unique()
         self.facts["source_sessions"] += len(sessions)
-        active = rows.filter(pl.col("event").cast(pl.String).replace_strict(_ACTIONS, default="?") != "")[
-            "session"
-        ].unique()
+        active = rows.filter(pl.col("event").replace_strict(_ACTIONS, default="?") != "")["session"].unique()
         self.facts["source_sessions_without_events"] += len(sessions.filter(~pl.col("session").is_in(active.implode())))
         ignored = {"related products list": len(related), "order reported again": repeated}
         return Batch(_events(rows), ignored={why: count for why, count in ignored.items() if count}, done=done)
@@ -169,14 +173,14 @@ class GA360Reading:
 
 
 def _is_related() -> pl.Expr:
-    return (pl.col("list").cast(pl.String).str.to_lowercase() == RELATED).fill_null(False)
+    return (pl.col("list").str.to_lowercase() == RELATED).fill_null(False)
 
 
 def _orders_once(actions: pl.DataFrame, hits: pl.DataFrame) -> tuple[pl.DataFrame, int]:
     """Actions with each line of an order once, if possible with a quantity; and how many repeats that left out."""
-    order = hits.select("session", "hit", pl.col("txn").cast(pl.String).alias("_order")).unique(["session", "hit"])
+    order = hits.select("session", "hit", pl.col("txn").alias("_order")).unique(["session", "hit"])
     joined = actions.join(order, on=["session", "hit"], how="left", maintain_order="left")
-    bought = pl.col("action").cast(pl.String).is_in(["purchase", "6"])
+    bought = pl.col("action").is_in(["purchase", "6"])
     line = joined.filter(bought).sort(pl.col("qty").is_null(), "ms", "_line")
     once = line.unique(["session", "_order", "sku"], keep="first", maintain_order=True)
     return pl.concat([joined.filter(~bought), once]).drop("_order"), len(line) - len(once)
@@ -185,7 +189,7 @@ def _orders_once(actions: pl.DataFrame, hits: pl.DataFrame) -> tuple[pl.DataFram
 def _impressions(shown: pl.DataFrame) -> pl.DataFrame:
     return shown.select(
         *_described(shown),
-        pl.col("slate").cast(pl.String).alias("slate_id"),
+        pl.col("slate").alias("slate_id"),
         (pl.struct("pos", "_line").rank("ordinal").over("slate") - 1).cast(pl.Int32).alias("position"),
         _set(shown, "search").alias("query"),
         pl.lit("impression").alias("event"),
@@ -194,18 +198,16 @@ def _impressions(shown: pl.DataFrame) -> pl.DataFrame:
 
 def _with_slates(actions: pl.DataFrame, shown: pl.DataFrame, labelled: bool) -> pl.DataFrame:
     """Actions, clicks among them with the slate they fell on."""
-    rows = actions.select(
-        *_described(actions), pl.col("action").cast(pl.String).alias("event"), pl.col("qty").alias("quantity")
-    )
+    rows = actions.select(*_described(actions), pl.col("action").alias("event"), pl.col("qty").alias("quantity"))
     click = pl.col("event").is_in(["click", "1"])
     clicks, rest = rows.filter(click), rows.filter(~click)
-    slate = pl.col("slate").cast(pl.String).alias("slate_id")
+    slate = pl.col("slate").alias("slate_id")
     if labelled:
         targets = shown.filter("clicked").select("session", "sku", pl.col("click_ms").cast(pl.Int64).alias("ms"), slate)
         targets = targets.unique(["session", "sku", "ms"], keep="last", maintain_order=True)
         clicks = clicks.join(targets, on=["session", "sku", "ms"], how="left", maintain_order="left")
     else:
-        held = shown.select("session", "sku", pl.col("ms").cast(pl.Int64), slate).sort("ms")
+        held = shown.select("session", "sku", pl.col("ms"), slate).sort("ms")
         clicks = clicks.sort("ms").join_asof(held, on="ms", by=["session", "sku"], check_sortedness=False)
         # A second click on one place of a slate is the same choice over again (a quick view closed and reopened, say).
         again = pl.col("slate_id").is_not_null() & ~pl.struct("slate_id", "sku").is_first_distinct()
@@ -214,11 +216,11 @@ def _with_slates(actions: pl.DataFrame, shown: pl.DataFrame, labelled: bool) -> 
 
 
 def _described(rows: pl.DataFrame) -> list[pl.Expr]:
-    price = pl.col("price_usd").cast(pl.Float64)
+    price = pl.col("price_usd")
     columns = ("session", "sku", "_file", "_line")
     return [
         *(pl.col(name) for name in columns),
-        pl.col("ms").cast(pl.Int64),
+        pl.col("ms"),
         _set(rows, "name").alias("text"),
         _set(rows, "brand").alias("brand"),
         # A list that was not told the price reports 0.
@@ -241,7 +243,7 @@ def _events(rows: pl.DataFrame) -> pl.DataFrame:
     line = ["session", "ms", "event", pl.coalesce("parent", "sku")]
     total = pl.when(pl.col("quantity").is_not_null()).then(pl.col("quantity").sum().over(line))
     return rows.select(
-        pl.col("visitor").cast(pl.String).alias("shopper_id"),
+        pl.col("visitor").alias("shopper_id"),
         pl.col("session").alias("session_id"),
         (start.cast(pl.Datetime("us", "UTC")) + pl.duration(milliseconds=pl.col("ms"))).alias("time"),
         pl.coalesce("parent", "sku").alias("item_id"),

@@ -20,11 +20,11 @@ def variant_parents(shown: pl.LazyFrame, actions: pl.LazyFrame) -> pl.DataFrame:
     Returns:
         `sku`, `parent`; where several shown SKUs have the name, the one shown most often.
     """
-    name = pl.col("name").cast(pl.String).str.strip_chars().str.to_lowercase().alias("name")
-    listed = shown.select(pl.col("sku").cast(pl.String), name).group_by("sku", "name").len().collect()
+    name = pl.col("name").str.strip_chars().str.to_lowercase().alias("name")
+    listed = shown.select("sku", name).group_by("sku", "name").len().collect()
     best = listed.filter(~pl.col("name").is_in(NOT_SET)).sort("len", "sku", descending=[True, False])
     best = best.unique("name", keep="first", maintain_order=True).select("name", pl.col("sku").alias("parent"))
-    acted = actions.select(pl.col("sku").cast(pl.String), name).group_by("sku", "name").len().collect()
+    acted = actions.select("sku", name).group_by("sku", "name").len().collect()
     lone = acted.filter(~pl.col("sku").is_in(listed["sku"].unique().implode())).sort(
         "len", "name", descending=[True, False]
     )
@@ -37,9 +37,7 @@ def item_categories(*tables: pl.LazyFrame) -> pl.DataFrame:
     An item is reported under the page it was shown on, a brand's page included; paths that go through a brand, and
     templates left unfilled (`${...}`), count only where there is nothing else.
     """
-    counted = pl.concat(
-        [table.select(pl.col("sku").cast(pl.String), pl.col("category").cast(pl.String)) for table in tables]
-    )
+    counted = pl.concat([table.select("sku", "category") for table in tables])
     paths = counted.group_by("sku", "category").len().collect()
     parts = pl.col("category").str.split("/").list.eval(pl.element().str.strip_chars().filter(pl.element() != ""))
     lower = pl.col("parts").list.eval(pl.element().str.to_lowercase())

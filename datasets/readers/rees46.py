@@ -22,7 +22,8 @@ _CATEGORY = ("category_id", "category_code")
 _EVENTS = {"view": "view", "cart": "cart", "remove_from_cart": "uncart", "purchase": "purchase"}
 _ABOUT = f"""\
 The monthly CSV files of REES46 (2019-Oct.csv, 2019-Nov.csv.gz, ...; multi-category store, cosmetics, electronics), a
-file or a folder of them. Columns: {", ".join((*_COLUMNS.values(), *_CATEGORY))}.
+file or a folder of them.
+Columns: {", ".join((*_COLUMNS.values(), *_CATEGORY))}.
 Times are UTC. Events: view, cart, remove_from_cart (read as uncart), purchase. Sessions are user_session; the few rows
 without one are cut by --session-gap.
 Items have no title: text is the last part of category_code ("appliances.environment.water_heater" -> "water heater"),

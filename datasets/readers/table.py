@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ...errors import LogFormatError
-from ..cleaning import IngestConfig
+from ..cleaning import TYPED, IngestConfig
+from ..items import ITEM_TEXTS
 from .files import TableFile, open_table, tables_in
 from .reading import READABLE, ColumnReading, Source
 
@@ -13,7 +14,9 @@ _ABOUT = f"""\
 CSV, TSV (also .gz) or Parquet, a file or a folder of files, one event a row. Say which of your columns is which with
 --map OURS=THEIRS, for instance
   --map shopper_id=customer --map time=ts --map item_id=sku --map event=action
-Needed: {", ".join(_NEEDED)}, and event unless --default-event says what every row is. Ours: {", ".join(READABLE)}.
+Needed: {", ".join(_NEEDED)}, and event unless --default-event says what every row is.
+Ours: {", ".join(TYPED)};
+and to describe items {", ".join(ITEM_TEXTS)}.
 A column of yours that already has our name needs no --map.
 --event THEIRS=OURS translates event names (`--event addtocart=cart`); an empty OURS passes such rows over.
 Times: ISO 8601 with or without offset, or numbers since 1970 (--time-unit s, ms, us, ns; told by size if not given),

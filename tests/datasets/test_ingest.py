@@ -192,7 +192,7 @@ def test_missing_paths_empty_folders_and_unknown_sources_are_named(tmp_path: Pat
         ingest(tmp_path / "nowhere.csv", tmp_path / "log", source="events")
     with pytest.raises(LogFormatError, match="holds no table"):
         ingest(tmp_path, tmp_path / "log", source="events")
-    with pytest.raises(ValueError, match="source must be one of events, table, .*; got 'shopify'"):
+    with pytest.raises(ValueError, match=r"source must be one of events, table, .*; got 'shopify'"):
         ingest(tmp_path, tmp_path / "log", source="shopify")
     with pytest.raises(ValueError, match="takes no mapping"):
         ingest(write_csv(tmp_path / "a.csv", [row()]), tmp_path / "log", source="events", mapping={"item_id": "sku"})
@@ -285,9 +285,8 @@ def test_sessions_of_one_item_can_be_dropped(tmp_path: Path) -> None:
 
 def test_a_catalogue_decides_which_items_there_are(tmp_path: Path) -> None:
     products = tmp_path / "products.csv"
-    products.write_text(
-        "item_id,text,price,available\nmug,Blue mug,4.5,yes\ncup,,,no\nmug,Again,1,yes\n,No id,1,yes\npan,Pan,-1,yes\npot,Pot,1,maybe\n"
-    )
+    lines = ["item_id,text,price,available", "mug,Blue mug,4.5,yes", "cup,,,no", "mug,Again,1,yes", ",No id,1,yes"]
+    products.write_text("\n".join([*lines, "pan,Pan,-1,yes", "pot,Pot,1,maybe"]))
     rows = [
         row(0),
         row(1, item_id="ghost"),
@@ -364,8 +363,8 @@ def test_small_pieces_and_many_parts_give_the_same_log(tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(whole.catalogue.frame, split.catalogue.frame)
     assert whole.facts == split.facts
     order = ["file", "line"]
-    asides = [read_quarantine(tmp_path / name).sort_values(order, ignore_index=True) for name in ("whole", "split")]
-    pd.testing.assert_frame_equal(*asides)
+    one, two = (read_quarantine(tmp_path / name).sort_values(order, ignore_index=True) for name in ("whole", "split"))
+    pd.testing.assert_frame_equal(one, two)
     # The file was read in many pieces, sorted in many parts, and written in several rounds.
     assert {
         words: sum(step[2] == words for step in steps) > 5 for words in ("reading", "finding sessions", "writing")
@@ -519,7 +518,8 @@ def test_no_row_is_ever_lost_in_silence(
                 part_bytes=piece,
             )
         except LogFormatError as error:
-            assert f"none of {len(rows) + len(ragged)} rows" in str(error)
+            nothing_usable = f"none of {len(rows) + len(ragged)} rows" in str(error)
+            assert nothing_usable
             assert not (folder / "log").exists()
             return
         log = ShopLog.load(folder / "log")
