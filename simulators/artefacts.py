@@ -1,0 +1,156 @@
+"""Shopper artefacts: a fitted shopper or a known-truth one in a folder, read back by the same call."""
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from ..datasets.artefact import building, read_config
+from ..datasets.known_shop import KnownShop
+from ..encoders.mean import MeanEncoder
+from ..encoders.state import StateEncoder
+from ..errors import ArtefactError
+from .choice import ChoiceWeights
+from .features import ItemFacts, Scaling
+from .fitted import Arrivals, FittedShopper, ShopperModel
+from .funnel import Stage
+from .known_truth import KnownTruthShopper
+from .leaving import Leaving
+from .shopper import TokenBatch
+
+KIND = "shopper"
+WEIGHTS = "shopper.safetensors"
+ENCODER_FOLDER = "encoder"
+_RIVAL = "rival:"
+
+
+@runtime_checkable
+class _Savable(Protocol):
+    """An encoder that writes itself, as transformers' models do."""
+
+    def save_pretrained(self, save_directory: Path) -> None: ...
+
+
+def model_tensors(model: ShopperModel) -> dict[str, Tensor]:
+    """All tensors of a model by dotted name, on the CPU."""
+    parts: dict[str, Any] = {
+        "facts": model.facts,
+        "scaling": model.scaling,
+        "choice": model.choice,
+        "cart": model.cart,
+        "purchase": model.purchase,
+        "leaving": model.leaving,
+        "arrivals": model.arrivals.tokens,
+        **{_RIVAL + name: weights for name, weights in model.rivals.items()},
+    }
+    flat = {f"{part}.{one.name}": getattr(value, one.name) for part, value in parts.items() for one in fields(value)}
+    flat["scaling.bend"] = torch.tensor(model.scaling.bend, dtype=torch.float64)
+    flat |= {"arrivals.gap": model.arrivals.gap, "dwell": model.dwell, "prices": model.prices}
+    return {name: _storable(tensor) for name, tensor in flat.items()}
+
+
+def _storable(tensor: Tensor) -> Tensor:
+    return tensor.detach().to("cpu", copy=True).contiguous()  # safetensors refuses tensors that share memory
+
+
+def model_from_tensors(tensors: Mapping[str, Tensor], *, from_slates: bool) -> ShopperModel:
+    """The model that `model_tensors` flattened.
+
+    Raises:
+        KeyError: a tensor is missing.
+    """
+
+    def part(kind: Any, name: str) -> Any:
+        return kind(**{one.name: tensors[f"{name}.{one.name}"] for one in fields(kind)})
+
+    scaling = {one.name: tensors[f"scaling.{one.name}"] for one in fields(Scaling)}
+    rivals = {name.split(".")[0] for name in tensors if name.startswith(_RIVAL)}
+    return ShopperModel(
+        facts=part(ItemFacts, "facts"),
+        scaling=Scaling(**{**scaling, "bend": float(scaling["bend"])}),  # pyright: ignore[reportArgumentType]
+        choice=part(ChoiceWeights, "choice"),
+        cart=part(Stage, "cart"),
+        purchase=part(Stage, "purchase"),
+        dwell=tensors["dwell"],
+        leaving=part(Leaving, "leaving"),
+        arrivals=Arrivals(part(TokenBatch, "arrivals"), tensors["arrivals.gap"]),
+        prices=tensors["prices"],
+        from_slates=from_slates,
+        rivals={name.removeprefix(_RIVAL): part(ChoiceWeights, name) for name in sorted(rivals)},
+    )
+
+
+def write_fitted(model: ShopperModel, encoder: StateEncoder, encoder_path: Path | None, folder: Path) -> dict[str, Any]:
+    """Write a model and its encoder into a folder; returns what `load_shopper` has to know to read them back.
+
+    Raises:
+        ArtefactError: the encoder is of an unknown kind, and no `encoder_path` says where it can be copied from.
+    """
+    tensors = model_tensors(model)
+    if encoder_path is not None:
+        shutil.rmtree(folder / ENCODER_FOLDER, ignore_errors=True)
+        shutil.copytree(
+            encoder_path, folder / ENCODER_FOLDER, ignore=shutil.ignore_patterns("checkpoint*", "*.partial")
+        )
+        kept: dict[str, Any] = {"kind": "folder"}
+    elif isinstance(encoder, MeanEncoder):
+        tensors["encoder.item_vectors"] = _storable(encoder.item_vectors)
+        kept = {"kind": "mean", "decay": encoder.decay}
+    elif isinstance(encoder, _Savable):
+        encoder.save_pretrained(folder / ENCODER_FOLDER)
+        kept = {"kind": "folder"}
+    else:
+        raise ArtefactError(
+            f"cannot store a {type(encoder).__name__} without encoder_path, the folder it was loaded from"
+        )
+    save_file(tensors, folder / WEIGHTS)
+    return {"family": "fitted", "from_slates": model.from_slates, "encoder": kept}
+
+
+def save_known_truth(
+    shop: KnownShop, folder: Path, *, inputs: Mapping[str, str] | None = None, force: bool = False
+) -> Path:
+    """Write a known-truth shopper as an artefact of kind "shopper"; returns the folder.
+
+    Raises:
+        ArtefactError: the folder is taken, and `force` is not set.
+    """
+    settings = {"family": "known truth", **{one.name: getattr(shop.config, one.name) for one in fields(shop.config)}}
+    with building(Path(folder), KIND, settings, inputs, force=force) as draft:
+        shop.save(draft.folder)
+        draft.facts |= {"family": "known truth", "n_items": shop.n_items}
+    return Path(folder)
+
+
+def load_shopper(folder: Path | str, *, device: torch.device | str = "cpu") -> FittedShopper | KnownTruthShopper:
+    """Read a shopper artefact, whichever family it is of.
+
+    Args:
+        folder: written by `fit` or `save_known_truth`.
+        device: where the shoppers live.
+
+    Raises:
+        ArtefactError: the folder is no finished shopper, or its files cannot be read.
+    """
+    folder = Path(folder)
+    facts = read_config(folder, KIND)["slatewise_artefact"]["facts"]
+    if facts.get("family") == "known truth":
+        return KnownTruthShopper(KnownShop.load(folder), device)
+    try:
+        tensors = load_file(folder / WEIGHTS)
+        model = model_from_tensors(tensors, from_slates=bool(facts["from_slates"]))
+        kept = facts["encoder"]
+        vectors = tensors["encoder.item_vectors"].to(device) if kept["kind"] == "mean" else None
+    except (OSError, KeyError, TypeError, SafetensorError) as error:
+        raise ArtefactError(f"{folder} is not a readable shopper: {error}; fit it anew") from error
+    if vectors is not None:
+        return FittedShopper(model, MeanEncoder(vectors, kept["decay"]), facts)
+    from ..encoders.session import load_encoder  # imports transformers, which takes seconds: only where it is needed
+
+    return FittedShopper(model, load_encoder(folder / ENCODER_FOLDER, device=device), facts)

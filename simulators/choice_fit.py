@@ -1,0 +1,272 @@
+"""Fit examination and choice together, by maximum posterior likelihood, with standard errors.
+
+Shapes: S slates, K slots, F item features, O outside features, H places with a hazard of their own, N items.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+from torch import Tensor
+
+from .choice import NEVER, ChoiceWeights, depth_log_chances, next_view_log_chance, slate_log_chances
+from .features import ITEM_FEATURES, OUTSIDE_FEATURES
+from .logistic import ItemEffects, logit
+
+SLATES_FOR_ERRORS = 20_000
+SPREAD_ROUNDS = 4
+LEAST_SPREAD = 0.02
+CLICKS_FOR_A_HAZARD = 20
+"""Clicks below a place that let its chance to look on be fitted apart from the places below it."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChoiceData:
+    """Slates, or sets of alternatives for a next view, as the likelihood reads them; float64.
+
+    Attributes:
+        features: (S, K, F) scaled. items: (S, K) int64, 0 in empty slots.
+        outside: (S, O).
+        clicked: (S,) int64 slot, -1 for none; of alternatives always 0.
+        session: (S,) int64. weight: (S,) how often a row counts.
+        correction: (S, K) for sampled alternatives, see `next_view_log_chance`; none for slates.
+    """
+
+    features: Tensor
+    items: Tensor
+    outside: Tensor
+    clicked: Tensor
+    session: Tensor
+    weight: Tensor
+    correction: Tensor | None = None
+
+    def rows(self, which: Tensor) -> "ChoiceData":
+        """Some of the rows."""
+        correction = None if self.correction is None else self.correction[which]
+        parts = (self.features, self.items, self.outside, self.clicked, self.session, self.weight)
+        return ChoiceData(*(part[which] for part in parts), correction)
+
+
+@dataclass(frozen=True, slots=True)
+class ChoicePrior:
+    """What is believed before the log is read.
+
+    Attributes:
+        item_features: names of the item features that may have a weight.
+        outside_features: names of the outside features that may have one.
+        weight_sd: standard deviation of a weight.
+        effects: prior of the items' effects; none for no effects.
+        proceed: chance to look at the next place, in (0, 1), towards which places with few clicks are drawn.
+        proceed_sd: standard deviation of its logit. step_sd: of the difference between neighbouring places.
+    """
+
+    item_features: Sequence[str] = ITEM_FEATURES
+    outside_features: Sequence[str] = OUTSIDE_FEATURES
+    weight_sd: float = 1.0
+    effects: ItemEffects | None = None
+    proceed: float = 0.85
+    proceed_sd: float = 1.0
+    step_sd: float = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class ChoiceFit:
+    """Most likely parameters.
+
+    Attributes:
+        weights: the parameters.
+        errors: standard errors of `item`, `outside` and `proceed`, by these names, given the effects.
+        effects_sd: estimated standard deviations of what items of similar text share, and of what is an item's own.
+        found: (P,) the parameters as differences from the prior's centre.
+    """
+
+    weights: ChoiceWeights
+    errors: dict[str, NDArray[np.float64]]
+    effects_sd: tuple[float, float]
+    found: NDArray[np.float64]
+
+
+def log_likelihood(weights: ChoiceWeights, data: ChoiceData) -> Tensor:
+    """(S,) log chance of what each shopper did."""
+    return _chance_of_outcome(weights.item, weights.outside, weights.proceed, weights.effects, data)
+
+
+def _chance_of_outcome(item: Tensor, outside: Tensor, proceed: Tensor, effects: Tensor, data: ChoiceData) -> Tensor:
+    """As `log_likelihood`; the parameters may also have a row a slate, which gives the slates' own gradients."""
+    k = data.items.shape[1]
+    own = item if item.dim() == 1 else item[:, :, None]
+    utility = (data.features @ own).reshape(len(data.items), k)
+    utility = utility + effects.index_select(0, data.items.reshape(-1)).reshape(-1, k)
+    utility = utility.masked_fill(data.items == 0, NEVER)
+    if data.correction is not None:
+        return next_view_log_chance(utility, data.correction)
+    nothing = (data.outside * outside).sum(1)
+    chances = slate_log_chances(utility, nothing, depth_log_chances(proceed, k))
+    place = torch.where(data.clicked >= 0, data.clicked, k)
+    return chances.gather(1, place[:, None]).squeeze(1)
+
+
+class _Parameters:
+    """All parameters as one vector, in units of their prior's standard deviation."""
+
+    def __init__(self, data: ChoiceData, prior: ChoicePrior, n_items: int) -> None:
+        self.prior, self.n_items = prior, n_items
+        places = _places_with_evidence(data)
+        rate = float(((data.clicked >= 0) * data.weight).sum() / data.weight.sum())
+        shown = float((data.items > 0).sum(1).double().mean())
+        width = 0 if prior.effects is None else prior.effects.vectors.shape[1]
+        own = 0 if prior.effects is None else n_items + 1
+        start = -logit(min(max(rate, 1e-4), 1 - 1e-4)) + np.log(max(shown, 1.0))
+        intercept = [start if name == "nothing" else 0.0 for name in OUTSIDE_FEATURES]
+        wide = [10.0 if name == "nothing" else prior.weight_sd for name in OUTSIDE_FEATURES]
+        self.sizes = [len(ITEM_FEATURES), len(OUTSIDE_FEATURES), places + 1, width, own]
+        parts = [np.zeros(self.sizes[0]), np.array(intercept), np.full(places + 1, logit(prior.proceed))]
+        spread = [np.full(self.sizes[0], prior.weight_sd), np.array(wide), np.full(places + 1, prior.proceed_sd)]
+        if prior.effects is not None:
+            spread += [np.full(width, prior.effects.alike), np.full(own, prior.effects.own)]
+        self.centre = torch.from_numpy(np.concatenate([*parts, np.zeros(width + own)]))
+        self.spread = torch.from_numpy(np.concatenate(spread))
+        used = [name in prior.item_features for name in ITEM_FEATURES]
+        used += [name in prior.outside_features for name in OUTSIDE_FEATURES]
+        self.used = torch.tensor(used + [True] * (len(self.centre) - len(used)), dtype=torch.float64)
+        self.vectors = None if prior.effects is None else torch.from_numpy(prior.effects.vectors)
+        self.effects_sd = (0.0, 0.0) if prior.effects is None else (prior.effects.alike, prior.effects.own)
+        self.information = self._rough_information(data)
+        self.curvature = (1 + self.information * self.spread.square()).numpy()
+
+    def _rough_information(self, data: ChoiceData) -> Tensor:
+        """(P,) about how much the data say of each parameter: the clicks that bear on it."""
+        hits = float(((data.clicked >= 0) * data.weight).sum())
+        parts = [torch.full((size,), hits, dtype=torch.float64) for size in self.sizes]
+        parts[2] = parts[2] / 10
+        if self.vectors is not None:
+            shown = torch.zeros(self.n_items + 1, dtype=torch.float64)
+            per_slot = (data.items > 0) * data.weight[:, None]
+            shown.index_add_(0, data.items.reshape(-1), per_slot.reshape(-1))
+            parts[4] = shown * (hits / max(float(shown.sum()), 1.0))
+            parts[3] = parts[4] @ self.vectors.square()
+        return torch.cat(parts)
+
+    def spread_of_effects(self, found: NDArray[np.float64]) -> tuple[float, float] | None:
+        """Standard deviations that the effects found speak for, what stays unknown of each added; none without any."""
+        if self.vectors is None:
+            return None
+        seconds = torch.from_numpy(found).square() + 1 / (self.information + 1 / self.spread.square())
+        _, _, _, alike, own = seconds.split(self.sizes)
+        known = self.information.split(self.sizes)[4] > 0
+        return tuple(max(float(part.mean().sqrt()), LEAST_SPREAD) for part in (alike, own[known]))  # pyright: ignore[reportReturnType]
+
+    def weights(self, free: Tensor) -> ChoiceWeights:
+        item, outside, proceed, alike, own = (self.centre + self.spread * self.used * free).split(self.sizes)
+        effects = (
+            torch.zeros(self.n_items + 1, dtype=torch.float64) if self.vectors is None else self.vectors @ alike + own
+        )
+        return ChoiceWeights(item, outside, proceed, torch.cat([torch.zeros(1, dtype=torch.float64), effects[1:]]))
+
+    def penalty(self, free: Tensor, proceed: Tensor) -> Tensor:
+        """Minus the log prior. Of the hazards the last is drawn to the prior, each other one to its neighbour."""
+        head = self.sizes[0] + self.sizes[1]
+        places = self.sizes[2]
+        loose = torch.cat([free[:head], free[head + places - 1 :]])
+        return 0.5 * (loose.square().sum() + ((proceed[1:] - proceed[:-1]) / self.prior.step_sd).square().sum())
+
+
+def _places_with_evidence(data: ChoiceData) -> int:
+    """Leading places below which enough clicks fell for a hazard of their own."""
+    if data.correction is not None:
+        return 0
+    hit = data.clicked >= 0
+    clicks = torch.bincount(data.clicked[hit], data.weight[hit], minlength=data.items.shape[1])
+    below = clicks.sum() - clicks.cumsum(0)
+    return int((below >= CLICKS_FOR_A_HAZARD).sum())
+
+
+def fit_choice(
+    data: ChoiceData, prior: ChoicePrior, n_items: int, *, errors: bool = True, start: ChoiceFit | None = None
+) -> ChoiceFit:
+    """Most likely parameters of examination and choice.
+
+    How far items may differ beyond their features is estimated too: the spread of the effects' prior is set to that of
+    the effects found, their uncertainty included, and the fit taken up again (an approximate EM, as in Gelman et al.,
+    "Bayesian Data Analysis", 3rd edition, section 13.6).
+
+    Args:
+        data: slates or alternatives.
+        prior: what is believed before.
+        n_items: N.
+        errors: whether to compute standard errors.
+        start: a fit on the same data with other features switched on, to begin from.
+    """
+    parameters = _Parameters(data, prior, n_items)
+    found = np.zeros(len(parameters.centre)) if start is None else start.found[: len(parameters.centre)]
+    for _ in range(SPREAD_ROUNDS):
+        found = _most_likely(parameters, data, found)
+        spread = parameters.spread_of_effects(found)
+        if prior.effects is None or spread is None or np.allclose(spread, parameters.effects_sd, rtol=0.15):
+            break
+        prior = replace(prior, effects=replace(prior.effects, alike=spread[0], own=spread[1]))
+        parameters = _Parameters(data, prior, n_items)
+    with torch.no_grad():
+        weights = parameters.weights(torch.from_numpy(found / parameters.spread.numpy()))
+    return ChoiceFit(weights, _errors(parameters, weights, data) if errors else {}, parameters.effects_sd, found)
+
+
+def _most_likely(parameters: _Parameters, data: ChoiceData, begin: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(P,) parameters, as differences from the prior's centre."""
+    spread = parameters.spread.numpy()
+    unit = 1 / np.sqrt(parameters.curvature)  # evens out the curvature, which saves most of the steps
+
+    def loss(steps: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        at = torch.from_numpy(steps * unit).requires_grad_()
+        weights = parameters.weights(at)
+        value = -(log_likelihood(weights, data) * data.weight).sum() + parameters.penalty(at, weights.proceed)
+        value.backward()
+        assert at.grad is not None
+        return value.item(), at.grad.numpy() * unit
+
+    options = {"maxiter": 300, "ftol": 1e-8, "maxcor": 20}
+    best = minimize(loss, begin / spread / unit, jac=True, method="L-BFGS-B", options=options)
+    return best.x * unit * spread
+
+
+def _errors(parameters: _Parameters, weights: ChoiceWeights, data: ChoiceData) -> dict[str, NDArray[np.float64]]:
+    """Standard errors that allow for the slates of one session being alike, and never below the posterior's own.
+
+    Source: the sandwich with clusters, Liang and Zeger, "Longitudinal data analysis using generalized linear models",
+    Biometrika 1986.
+    """
+    if len(data.items) > SLATES_FOR_ERRORS:  # every n-th slate, and the curvature scaled up again
+        part = data.rows(torch.linspace(0, len(data.items) - 1, SLATES_FOR_ERRORS).long())
+        part = replace(part, weight=part.weight * (data.weight.sum() / part.weight.sum()))
+    else:
+        part = data
+    sizes = parameters.sizes[:3]
+    theta = torch.cat([weights.item, weights.outside, weights.proceed])
+
+    def loss(at: Tensor) -> Tensor:
+        item, outside, proceed = at.split(sizes)
+        free = (at - parameters.centre[: len(at)]) / parameters.spread[: len(at)]
+        return (
+            parameters.penalty(free, proceed)
+            - (_chance_of_outcome(item, outside, proceed, weights.effects, part) * part.weight).sum()
+        )
+
+    curvature = torch.autograd.functional.hessian(loss, theta)
+    assert isinstance(curvature, Tensor)
+    each = theta.expand(len(data.items), -1).clone().requires_grad_()
+    item, outside, proceed = each.split(sizes, dim=1)
+    _chance_of_outcome(item, outside, proceed, weights.effects, data).sum().backward()
+    assert each.grad is not None
+    number = torch.unique(data.session, return_inverse=True)[1]
+    by_session = torch.zeros(int(number.max()) + 1, len(theta), dtype=torch.float64)
+    by_session.index_add_(0, number, each.grad * data.weight[:, None])
+    used = parameters.used[: len(theta)] > 0
+    bread = torch.linalg.inv(curvature[used][:, used])
+    cover = bread @ (by_session[:, used].T @ by_session[:, used]) @ bread
+    found = torch.zeros(len(theta), dtype=torch.float64)
+    found[used] = torch.maximum(cover.diagonal(), bread.diagonal()).sqrt()
+    names = ("item", "outside", "proceed")
+    return {name: part.numpy() for name, part in zip(names, found.split(sizes), strict=True)}

@@ -1,0 +1,197 @@
+"""Named features of an item for a shopper: all that a fitted shopper's choices may depend on.
+
+Shapes: B shoppers, K items looked at together, F features, O outside features, N items, D width of a state.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..datasets.catalogue import Catalogue
+from .trail import Trail
+
+ITEM_FEATURES = (
+    "match",
+    "match_high",
+    "price",
+    "price_in_category",
+    "dearer",
+    "cheaper",
+    "popularity",
+    "shown_before",
+    "viewed_before",
+    "clicked_before",
+    "bought_before",
+    "same_category",
+    "category_share",
+    "category_clicks",
+    "category_shown",
+)
+"""Columns of `item_features`, in order:
+
+- `match`: cosine of the shopper's state and the item's vector.
+- `match_high`: how far `match` lies above its 90th percentile in the log, so that the effect may bend there.
+- `price`: log price, standardised over the catalogue.
+- `price_in_category`: log price, standardised within the item's category.
+- `dearer`, `cheaper`: how far `price_in_category` lies above or below its mean over the items taken so far, else 0.
+- `popularity`: log of how often the log shows the item (without slates: views it) over the mean item, smoothed.
+- `shown_before`: log(1 + times that the item was on one of the latest slates).
+- `viewed_before`, `clicked_before`, `bought_before`: whether the item was viewed but not clicked, clicked, bought.
+- `same_category`: whether the item is of the category of the latest item taken.
+- `category_share`: share of the latest items taken that are of the item's category.
+- `category_clicks`: log(1 + latest items clicked that are of the item's category).
+- `category_shown`: tens of the latest slots shown that held an item of its category.
+"""
+SCALED = ("match", "match_high", "price", "price_in_category", "popularity")
+"""Features measured in standard deviations of the log; the others keep their own unit."""
+OUTSIDE_FEATURES = ("nothing", "nothing_by_slate", "nothing_when_idle", "nothing_when_new")
+"""Columns of `outside_features`: 1, log(1 + slates so far), log(1 + slates since the latest interest), and whether
+nothing was taken yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class ItemFacts:
+    """What is known of the items, by dense index; row 0 is 0.
+
+    Attributes:
+        price: (N + 1,) float32 log price, standardised over the catalogue.
+        price_in_category: (N + 1,) float32 log price, standardised within the category.
+        category: (N + 1,) int64 number of the category, from 1.
+        popularity: (N + 1,) float32, see `ITEM_FEATURES`.
+    """
+
+    price: Tensor
+    price_in_category: Tensor
+    category: Tensor
+    popularity: Tensor
+
+    def to(self, device: torch.device) -> "ItemFacts":
+        """The same on a device."""
+        return ItemFacts(*(getattr(self, name).to(device) for name in self.__slots__))
+
+
+def item_facts(catalogue: Catalogue, popularity: NDArray[np.float32]) -> ItemFacts:
+    """Prices and categories of a catalogue as features need them; `popularity` is (N + 1,)."""
+    price = np.log(np.maximum(catalogue.prices[1:].astype(np.float64), 0.01))
+    category = np.unique(catalogue.frame["category"].to_numpy(dtype=object).astype(str), return_inverse=True)[1]
+    mean, spread = price.mean(), max(float(price.std()), 1e-6)
+    # Means of small categories are drawn towards the catalogue's, as if five more items of its mean price were there.
+    level = (np.bincount(category, price) + 5 * mean) / (np.bincount(category) + 5)
+    within = price - level[category]
+    columns = [(price - mean) / spread, within / max(float(within.std()), 1e-6)]
+    z = [torch.from_numpy(np.concatenate([[0.0], one]).astype(np.float32)) for one in columns]
+    codes = torch.from_numpy(np.concatenate([[0], category + 1]).astype(np.int64))
+    return ItemFacts(z[0], z[1], codes, torch.from_numpy(popularity))
+
+
+@dataclass(frozen=True, slots=True)
+class Scaling:
+    """How raw features become the numbers that weights multiply.
+
+    Attributes:
+        bend: cosine above which `match_high` counts.
+        centre: (F,) subtracted. scale: (F,) divided by.
+        low: (F,) and high: (F,) raw range seen in the log; simulated features are held within it, for beyond it the log
+            has said nothing, and an agent would soon live there.
+    """
+
+    bend: float
+    centre: Tensor
+    scale: Tensor
+    low: Tensor
+    high: Tensor
+
+    @classmethod
+    def of(cls, raw: Tensor, filled: Tensor, bend: float) -> "Scaling":
+        """Scaling of raw features (S, K, F) of the filled slots (S, K)."""
+        rows = raw[filled].to(torch.float64)
+        scaled = torch.tensor([name in SCALED for name in ITEM_FEATURES])
+        spread = rows.std(0, unbiased=False)
+        # What hardly varies in the log says nothing: it is left at scale 1, where its centre makes it 0.
+        return cls(
+            bend=bend,
+            centre=torch.where(scaled, rows.mean(0), 0.0).to(torch.float32),
+            scale=torch.where(scaled & (spread > 1e-6), spread, 1.0).to(torch.float32),
+            low=rows.amin(0).to(torch.float32),
+            high=rows.amax(0).to(torch.float32),
+        )
+
+    def __call__(self, raw: Tensor) -> Tensor:
+        """Scaled features of raw ones (..., F)."""
+        return (raw.clamp(self.low, self.high) - self.centre) / self.scale
+
+    def to(self, device: torch.device) -> "Scaling":
+        """The same on a device."""
+        return Scaling(self.bend, *(getattr(self, name).to(device) for name in ("centre", "scale", "low", "high")))
+
+
+def item_features(state: Tensor, trail: Trail, items: Tensor, vectors: Tensor, facts: ItemFacts, bend: float) -> Tensor:
+    """Raw features of items for shoppers.
+
+    Args:
+        state: (B, D) states of the shopper's encoder.
+        trail: of the B shoppers.
+        items: (B, K) int64 items, 0 in empty slots; or (K,) items that all shoppers are asked about.
+        vectors: (N + 1, D) item vectors of the shopper's encoder.
+        facts: of the items.
+        bend: cosine above which `match_high` counts.
+
+    Returns:
+        (B, K, F) float32, columns as `ITEM_FEATURES`; those of empty slots mean nothing.
+    """
+    if items.dim() == 1:
+        match, items = state @ vectors[items].T, items.expand(len(state), -1)
+        among = _among_many
+    else:
+        match = (vectors[items] * state[:, None]).sum(-1)
+        among = _among_few
+    price, within = facts.price[items], facts.price_in_category[items]
+    known = trail.interests > 0
+    usual = (trail.price_sum / trail.interests.clamp(min=1))[:, None]
+    away = torch.where(known[:, None], within - usual, 0.0)
+    category, taken = (
+        facts.category[items],
+        facts.category[trail.taken],
+    )  # category 0 where nothing was taken
+    counts = trail.interests.clamp(1, taken.shape[1])[:, None]
+    n = len(vectors)
+    seen, clicked, bought = (among(items, kept, n).clamp(max=1) for kept in (trail.taken, trail.clicked, trail.bought))
+    columns = [
+        match,
+        (match - bend).clamp(min=0),
+        price,
+        within,
+        away.clamp(min=0),
+        (-away).clamp(min=0),
+        facts.popularity[items],
+        among(items, trail.shown, n).log1p(),
+        (seen - clicked).clamp(min=0),
+        clicked,
+        bought,
+        (category == taken[:, :1]).to(match.dtype),
+        among(category, taken, n) / counts,
+        among(category, facts.category[trail.clicked], n).log1p(),
+        among(category, facts.category[trail.shown], n) / 10,
+    ]
+    return torch.stack(columns, -1)
+
+
+def _among_few(wanted: Tensor, kept: Tensor, _: int) -> Tensor:
+    """(B, K) how often each of a few wanted numbers (B, K) is among those kept (B, R)."""
+    return (wanted[:, :, None] == kept[:, None, :]).sum(2).to(torch.float32)
+
+
+def _among_many(wanted: Tensor, kept: Tensor, size: int) -> Tensor:
+    """As `_among_few` for numbers below `size`, in memory of B x size instead of B x K x R."""
+    counts = torch.zeros(len(kept), size, device=kept.device)
+    counts.scatter_add_(1, kept, torch.ones_like(kept, dtype=counts.dtype))
+    return counts.gather(1, wanted)
+
+
+def outside_features(trail: Trail) -> Tensor:
+    """(B, O) float32 features of clicking nothing, columns as `OUTSIDE_FEATURES`."""
+    slates, idle = torch.log1p(trail.slates.float()), torch.log1p(trail.idle.float())
+    return torch.stack([torch.ones_like(slates), slates, idle, (trail.interests == 0).float()], 1)

@@ -1,0 +1,306 @@
+"""Fit a shopper on a log: how shoppers look, choose, buy and leave, what the log told, and what had to be assumed."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ..datasets.artefact import building, is_finished
+from ..datasets.log import ShopLog
+from ..encoders.state import StateEncoder
+from ..errors import EvidenceError
+from .artefacts import KIND, load_shopper, write_fitted
+from .calibration import calibration_table
+from .fitted import FittedShopper, ShopperModel
+from .funnel import fit_dwell
+from .learn import LearnedChoice, Strengths, arrivals, learn_choice, nothing_for_click_rate
+from .learn_after import assumed_funnel, assumed_leaving, learn_funnel, learn_leaving
+from .likelihood import slate_likelihood
+from .observed import Observed, outcomes
+from .occasions import Occasions, next_views, views
+from .priors import LEARNED, Evidence, Priors, evidence_table
+from .replay import Progress
+from .report import parameter_table, records
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitConfig:
+    """Settings of a fit."""
+
+    priors: Priors = field(default_factory=Priors)
+    """What is assumed where the log is silent."""
+    held_out: float = 0.2
+    """Share of the sessions, the latest, kept aside to judge the fit by, in [0, 0.9]; the shopper never learns them."""
+    seed: int = 0
+    """Decides what is drawn where a log has more than is used."""
+    resample: int | None = None
+    """Seed that draws the log's shoppers with replacement first, for a member of an ensemble; none takes all once."""
+    min_clicks: int = 50
+    """Clicks on slates that let choices be learnt from slates."""
+    min_views: int = 200
+    """Next views that let choices be learnt from views, where slates say too little."""
+    min_events: int = 20
+    """Carts, purchases, or last slates that let their part be learnt; below, a prior gives it."""
+    max_slates: int = 200_000
+    """Slates learnt from at most, whole sessions drawn at random."""
+    max_arrivals: int = 20_000
+    """Arrivals kept at most."""
+    max_next_views: int = 50_000
+    """Next views learnt from at most."""
+    alternatives: int = 50
+    """Items sampled beside each next view."""
+    weight_sd: float = 1.0
+    """Standard deviation of the prior of a feature's weight, in logits."""
+    alike_sd: float = 0.5
+    """Standard deviation of what items of similar text share beyond their features, in logits."""
+    own_sd: float = 0.3
+    """Standard deviation of what an item has of its own beyond that, in logits; choices estimate theirs from here."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.held_out <= 0.9:
+            raise ValueError(f"held_out must be in [0, 0.9], got {self.held_out}")
+        for name in (
+            "min_clicks",
+            "min_views",
+            "min_events",
+            "max_slates",
+            "max_arrivals",
+            "max_next_views",
+            "alternatives",
+        ):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("weight_sd", "alike_sd", "own_sd"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
+
+    @property
+    def strengths(self) -> Strengths:
+        """The priors of weights."""
+        return Strengths(self.weight_sd, self.alike_sd, self.own_sd)
+
+
+def fit(
+    log: ShopLog,
+    encoder: StateEncoder,
+    out: Path | str,
+    *,
+    encoder_path: Path | str | None = None,
+    config: FitConfig | None = None,
+    inputs: Mapping[str, str] | None = None,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> FittedShopper:
+    """Fit a shopper and write it as an artefact of kind "shopper".
+
+    Args:
+        log: of the shop.
+        encoder: the shopper's own; by good practice not the agent's.
+        out: folder of the artefact.
+        encoder_path: folder of the encoder's artefact, copied into the shopper's; may be left out where the encoder can
+            write itself.
+        config: settings.
+        inputs: name -> id of the artefacts read, recorded.
+        force: replace a finished folder.
+        progress: told of (done, total, words).
+
+    Returns:
+        The shopper; its `report` holds `evidence` (what was learned, what assumed), `parameters`, `held_out`,
+        `calibration` and `counts`, lists of plain rows, which are also in the artefact's facts.
+
+    Raises:
+        EvidenceError: the log holds too few clicks on slates and too few views.
+        ArtefactError: `out` holds something else, or other settings, or the encoder cannot be stored.
+    """
+    config = config or FitConfig()
+    settings = {"family": "fitted", **asdict(config)}
+    if not force and is_finished(Path(out), KIND, settings, dict(inputs or {})):
+        shopper = load_shopper(out)
+        assert isinstance(shopper, FittedShopper)
+        return shopper
+    with building(Path(out), KIND, settings, inputs, force=force) as draft:
+        shopper = fit_shopper(log, encoder, config=config, progress=progress)
+        path = None if encoder_path is None else Path(encoder_path)
+        facts = write_fitted(shopper.model, encoder, path, draft.folder)
+        shopper.report = {**shopper.report, **facts}
+        draft.facts |= shopper.report
+    return shopper
+
+
+def fit_shopper(
+    log: ShopLog, encoder: StateEncoder, *, config: FitConfig | None = None, progress: Progress | None = None
+) -> FittedShopper:
+    """As `fit`, but nothing is written."""
+    config = config or FitConfig()
+    rng = np.random.default_rng(config.seed)
+    train, held = _split(log, config.held_out)
+    from_slates = _enough(train, config)
+    train = _capped(train, config.max_slates, rng) if from_slates else train
+    weight = _session_weights(train, config.resample)
+    if from_slates:
+        occasions = Occasions.of_slates(train.slates)
+    else:
+        occasions = next_views(train, alternatives=config.alternatives, most=config.max_next_views, rng=rng)
+    learned = learn_choice(train, occasions, encoder, weight, config.priors, config.strengths, progress)
+    shopper, evidence, parameters = _assembled(train, encoder, learned, weight, from_slates, config, rng)
+    report: dict[str, Any] = {
+        "counts": _counts(train, from_slates, len(occasions)),
+        "evidence": records(evidence_table(evidence)),
+        "parameters": parameters,
+    }
+    if held is not None:
+        report |= _judged(shopper, held, config.seed, progress)
+    shopper.report = report
+    return shopper
+
+
+def _split(log: ShopLog, share: float) -> tuple[ShopLog, ShopLog | None]:
+    """Sessions to learn from and, by start, the latest `share` of them; none where that leaves no session."""
+    order = np.argsort(log.sessions["start"].to_numpy(), kind="stable")
+    kept = len(order) - round(share * len(order))
+    if kept < 1 or kept == len(order):
+        return log, None
+    return log.part(np.sort(order[:kept])), log.part(np.sort(order[kept:]))
+
+
+def _enough(log: ShopLog, config: FitConfig) -> bool:
+    """Whether choices can be learnt from slates; otherwise from next views.
+
+    Raises:
+        EvidenceError: from neither.
+    """
+    clicks = int((log.slates.clicked >= 0).sum())
+    if clicks >= config.min_clicks:
+        return True
+    _, place, _ = views(log)
+    following = int((place > 0).sum())
+    if following >= config.min_views:
+        return False
+    raise EvidenceError(
+        f"{len(log)} sessions hold {clicks} clicks on {len(log.slates)} slates, and {following} views that follow "
+        f"another, but {config.min_clicks} such clicks or {config.min_views} such views are needed; ingest a longer log"
+    )
+
+
+def _capped(log: ShopLog, most: int, rng: np.random.Generator) -> ShopLog:
+    """Sessions drawn at random so that they hold about `most` slates at most."""
+    share = most / max(len(log.slates), 1)
+    return log if share >= 1 else log.part(rng.random(len(log)) < share)
+
+
+def _session_weights(log: ShopLog, resample: int | None) -> NDArray[np.float64]:
+    """(sessions,) how often each session counts: once, or as often as its shopper was drawn."""
+    if resample is None:
+        return np.ones(len(log))
+    _, shopper = np.unique(log.sessions["shopper_id"].to_numpy(dtype=object).astype(str), return_inverse=True)
+    n = int(shopper.max()) + 1
+    drawn = np.bincount(np.random.default_rng(resample).integers(n, size=n), minlength=n)
+    return drawn[shopper].astype(np.float64)
+
+
+def _assembled(
+    log: ShopLog,
+    encoder: StateEncoder,
+    learned: LearnedChoice,
+    weight: NDArray[np.float64],
+    from_slates: bool,
+    config: FitConfig,
+    rng: np.random.Generator,
+) -> tuple[FittedShopper, list[Evidence], list[dict[str, Any]]]:
+    """The shopper, what its parts rest on, and its parameters."""
+    priors, slates, n_items = config.priors, log.slates, log.catalogue.n_items
+    of_slate, effects = weight[slates.session], config.strengths.effects(encoder)
+    if from_slates:
+        funnel = learn_funnel(slates, learned.data, of_slate, effects, priors, config.min_events)
+    else:
+        funnel = assumed_funnel(n_items, priors, f"{int((slates.clicked >= 0).sum())} clicks on slates")
+    if from_slates and not log.facts.get("length_biased"):
+        leaving = learn_leaving(slates, learned.seen, learned.data, of_slate, effects, priors, config.min_events)
+    else:
+        why = "sessions sampled by length" if from_slates else "no slates"
+        leaving = assumed_leaving(n_items, priors, why)
+    seconds = slates.dwell.astype(np.float64)
+    dwell, time = fit_dwell(seconds, outcomes(slates).numpy(), of_slate, priors, config.min_events)
+    model = ShopperModel(
+        facts=learned.facts,
+        scaling=learned.scaling,
+        choice=learned.fit.weights.to(torch.device("cpu")),
+        cart=funnel.cart,
+        purchase=funnel.purchase,
+        dwell=torch.from_numpy(dwell),
+        leaving=leaving.leaving,
+        arrivals=arrivals(log, weight, config.max_arrivals, rng, priors.arrival_views),
+        prices=torch.from_numpy(log.catalogue.prices),
+        from_slates=from_slates,
+        rivals={name: weights.to(torch.device("cpu")) for name, weights in learned.rivals.items()},
+    )
+    shopper = FittedShopper(model, encoder)
+    if not from_slates:
+        nothing = nothing_for_click_rate(shopper, priors.click_rate, priors.slate_size)
+        shopper = FittedShopper(replace(model, choice=model.choice.with_nothing(nothing)), encoder)
+    evidence = [*_choice_evidence(log, learned, from_slates, priors), *funnel.evidence, leaving.evidence, time]
+    return shopper, evidence, parameter_table(learned.fit, funnel.fits, leaving.fit, learned.scaling, from_slates)
+
+
+def _choice_evidence(log: ShopLog, learned: LearnedChoice, from_slates: bool, priors: Priors) -> list[Evidence]:
+    """What the click rate and the depth looked to rest on."""
+    if not from_slates:
+        return [
+            Evidence("choice among items", LEARNED, f"{len(learned.data.items)} next views", float("nan")),
+            Evidence.assumed("click rate of a popular slate", "no slates", "click_rate", priors),
+            Evidence.assumed("chance to look at the next place", "no slates", "position_decay", priors),
+            Evidence.assumed("views brought along at most", "no slates", "arrival_views", priors),
+        ]
+    hit = log.slates.clicked >= 0
+    rows = [
+        Evidence.rate(
+            "click rate of a logged slate", int(hit.sum()), len(hit), f"{hit.sum()} clicks on {len(hit)} slates"
+        )
+    ]
+    proceed, errors = learned.fit.weights.proceed, learned.fit.errors["proceed"]
+    below = [int((log.slates.clicked > place).sum()) for place in range(len(proceed))]
+    for place in {0, len(proceed) // 2, len(proceed) - 1}:
+        if place == len(proceed) - 1 and below[place] < 1:
+            rows.append(
+                Evidence.assumed("chance to look at the next place", "no clicks below", "position_decay", priors)
+            )
+            continue
+        middle, margin = float(proceed[place]), 1.96 * float(errors[place])
+        low, value, high = (float(torch.sigmoid(torch.tensor(middle + side * margin))) for side in (-1, 0, 1))
+        words = f"chance to look on from place {place + 1}" + (" and below" if place == len(proceed) - 1 else "")
+        rows.append(Evidence(words, LEARNED, f"{below[place]} clicks below", value, low, high))
+    return rows
+
+
+def _counts(log: ShopLog, from_slates: bool, occasions: int) -> dict[str, Any]:
+    slates = log.slates
+    hit = slates.clicked >= 0
+    return {
+        "sessions": len(log),
+        "shoppers": int(log.sessions["shopper_id"].nunique()),
+        "learned_from": "slates" if from_slates else "next views",
+        "occasions": occasions,
+        "slates": len(slates),
+        "clicks": int(hit.sum()),
+        "carts": int((hit & (slates.carted | slates.purchased)).sum()),
+        "purchases": int((hit & slates.purchased).sum()),
+    }
+
+
+def _judged(shopper: FittedShopper, held: ShopLog, seed: int, progress: Progress | None) -> dict[str, Any]:
+    """What the sessions kept aside say; nothing where they hold no occasion."""
+    try:
+        seen = Observed.by(shopper, held, seed=seed, progress=progress)
+    except EvidenceError:
+        return {}
+    judged = slate_likelihood(shopper, seen, seed=seed)
+    totals = {"sessions": judged.sessions, "slates": judged.slates, "clicks": judged.clicks}
+    return {
+        "held_out_counts": totals,
+        "held_out": records(judged.table),
+        "calibration": records(calibration_table(shopper, seen)),
+    }

@@ -1,0 +1,252 @@
+"""The fitted shopper: who arrives, looks, chooses, buys and leaves as the shoppers of a log did.
+
+Shapes: B shoppers, K slots, N items, F item features, A arrivals, W tokens brought along, D width of a state.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..datasets.schema import Event
+from ..encoders.state import StateEncoder
+from ..errors import EvidenceError
+from .choice import ChoiceWeights
+from .features import ItemFacts, Scaling, item_features, outside_features
+from .funnel import Stage, outcome_codes
+from .leaving import Leaving, leaving_features, mean_match
+from .randomness import gumbel, uniform
+from .shopper import Response, ShopperState, TokenBatch
+from .trail import Trail
+
+_ARRIVAL, _LUCK, _CHOICE = 1, 2, 3  # streams of random numbers
+_CELLS = 1_000_000  # shoppers x items scored at once by `choice_scores`
+
+
+@dataclass(slots=True)
+class FittedState(ShopperState):
+    """A fitted shopper between slates.
+
+    Attributes:
+        trail: what was seen and done so far.
+        memory: of the shopper's own encoder; `memory.state` is (B, D).
+    """
+
+    trail: Trail
+    memory: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Arrivals:
+    """What shoppers of the log had done before their first slate.
+
+    Attributes:
+        tokens: (A, W) histories. gap: (A,) float32 seconds from the last of them to the first slate, 0 with none.
+    """
+
+    tokens: TokenBatch
+    gap: Tensor
+
+    def to(self, device: torch.device) -> "Arrivals":
+        """The same on a device."""
+        return Arrivals(_moved(self.tokens, device), self.gap.to(device))
+
+
+@dataclass(frozen=True, slots=True)
+class ChoiceScores:
+    """What a shopper would make of every item, were it looked at; entries of index 0 are -inf or 0.
+
+    Attributes:
+        utility: (B, N + 1) float32 utility of choosing the item.
+        outside: (B,) float32 utility of choosing nothing: of a slate looked at whole, item i is clicked with chance
+            exp(utility_i) / (exp(outside) + sum over the slate of exp(utility)).
+        cart_chance: (B, N + 1) chance of a cart given a click.
+        purchase_chance: (B, N + 1) chance of a purchase given a click.
+    """
+
+    utility: Tensor
+    outside: Tensor
+    cart_chance: Tensor
+    purchase_chance: Tensor
+
+
+@dataclass(frozen=True)
+class ShopperModel:
+    """Everything of a fitted shopper that was learnt or assumed, but for its encoder.
+
+    Attributes:
+        facts: of the items. scaling: of their features.
+        choice: examination and choice. rivals: simpler choice models fitted on the same slates, by name.
+        cart, purchase: funnel steps, the second given the first.
+        dwell: (4, 2) float32 mean and standard deviation of log seconds on a slate, by `funnel.OUTCOMES`.
+        leaving: when shoppers leave.
+        arrivals: how they come.
+        prices: (N + 1,) float32.
+        from_slates: whether choices were learnt from logged slates; otherwise from next views, and how shoppers look
+            and how often they click nothing was assumed.
+    """
+
+    facts: ItemFacts
+    scaling: Scaling
+    choice: ChoiceWeights
+    cart: Stage
+    purchase: Stage
+    dwell: Tensor
+    leaving: Leaving
+    arrivals: Arrivals
+    prices: Tensor
+    from_slates: bool
+    rivals: Mapping[str, ChoiceWeights] = field(default_factory=dict)
+
+    def to(self, device: torch.device) -> "ShopperModel":
+        """The same on a device."""
+        names = ("facts", "scaling", "choice", "cart", "purchase", "dwell", "leaving", "arrivals", "prices")
+        rivals = {name: weights.to(device) for name, weights in self.rivals.items()}
+        return replace(self, **{name: getattr(self, name).to(device) for name in names}, rivals=rivals)
+
+
+class FittedShopper:
+    """Implements `Shopper`; made by `fit`, read by `load_shopper`.
+
+    Args:
+        model: what was learnt.
+        encoder: the shopper's own; its device is where the shoppers live.
+        report: figures of the fit, see `fit`.
+    """
+
+    def __init__(self, model: ShopperModel, encoder: StateEncoder, report: Mapping[str, Any] | None = None) -> None:
+        if encoder.n_items != len(model.prices) - 1:
+            raise EvidenceError(
+                f"the shopper was fitted on {len(model.prices) - 1} items and its encoder knows {encoder.n_items}; "
+                "load it with the encoder it was fitted with"
+            )
+        self.device = encoder.item_vectors.device
+        self.model = model.to(self.device)
+        self.encoder = encoder
+        self.report = dict(report or {})
+        self.n_items = encoder.n_items
+
+    @property
+    def prices(self) -> Tensor:
+        """(N + 1,) float32 price by dense index; entry 0 is 0."""
+        return self.model.prices
+
+    def looked(self, k: int) -> Tensor:
+        """(k,) chance that each place of a slate is looked at; the first 1, then falling."""
+        return self.model.choice.looked(k)
+
+    @torch.no_grad()
+    def reset(self, seeds: Tensor) -> FittedState:
+        """Shoppers who arrive as one of the log's sessions did, each drawn by its seed.
+
+        Args:
+            seeds: (B,) int64.
+        """
+        seeds = seeds.to(self.device)
+        arrivals = self.model.arrivals
+        drawn = (uniform(seeds, 0, _ARRIVAL, 1).squeeze(1) * len(arrivals.gap)).long().clamp(max=len(arrivals.gap) - 1)
+        whole = arrivals.tokens
+        tokens = TokenBatch(whole.items[drawn], whole.events[drawn], whole.gaps[drawn], whole.lengths[drawn])
+        trail, memory = Trail.start(len(seeds), self.device), self.encoder.start(len(seeds))
+        for place in range(int(tokens.lengths.max()) if len(seeds) else 0):
+            item, event = tokens.items[:, place], tokens.events[:, place]
+            memory = self.encoder.step(memory, item, event, tokens.gaps[:, place])
+            trail.after_token(item, event, self.model.facts.price_in_category)
+        return FittedState(
+            seed=seeds.clone(),
+            step=torch.zeros_like(seeds),
+            gap=arrivals.gap[drawn],
+            arrival=tokens,
+            trail=trail,
+            memory=memory,
+        )
+
+    def scaled(self, state: Tensor, trail: Trail, items: Tensor) -> Tensor:
+        """(B, K, F) scaled features of items, (B, K) or (K,), for shoppers with encoder states (B, D) and trails."""
+        model = self.model
+        raw = item_features(state, trail, items, self.encoder.item_vectors, model.facts, model.scaling.bend)
+        return model.scaling(raw)
+
+    @torch.no_grad()
+    def respond(self, state: FittedState, slate: Tensor) -> tuple[Response, FittedState]:
+        """What shoppers do with their slates, and their states afterwards (the one passed in is used up).
+
+        Args:
+            state: B shoppers.
+            slate: (B, K) int64 dense indices, best place first, no repeats; 0 leaves a slot empty.
+        """
+        model, rows = self.model, torch.arange(len(slate), device=self.device)
+        scaled = self.scaled(state.memory.state, state.trail, slate)
+        luck = uniform(state.seed, state.step, _LUCK, 5)
+        examined = (luck[:, :1] < model.choice.looked(slate.shape[1])) & (slate > 0)
+        noise = gumbel(state.seed, state.step, _CHOICE, 1 + slate.shape[1])
+        appeal = torch.where(examined, model.choice.utility(scaled, slate) + noise[:, 1:], -math.inf)
+        best, place = appeal.max(1)
+        hit = best > outside_features(state.trail) @ model.choice.outside + noise[:, 0]
+        item, chosen = slate[rows, place], scaled[rows, place]
+        carted = hit & (luck[:, 1] < model.cart.chance(chosen, item))
+        purchased = carted & (luck[:, 2] < model.purchase.chance(chosen, item))
+        clicked = torch.where(hit, place, -1)
+        outcome = outcome_codes(clicked, carted, purchased)
+        mean, spread = model.dwell[outcome].unbind(1)
+        dwell = torch.exp(mean + spread * torch.special.ndtri(luck[:, 3]))
+        revenue = torch.where(purchased, model.prices[item], 0.0)
+        response = Response(examined, clicked, carted, purchased, torch.zeros_like(hit), dwell, revenue)
+        state = self._moved_on(state, slate, response)
+        trail, last = state.trail, state.trail.clicked[:, 0]
+        features = leaving_features(trail.slates, trail.idle, last, outcome, mean_match(scaled, slate))
+        left = luck[:, 4] < model.leaving.chance(features, last)
+        return Response(examined, clicked, carted, purchased, left, dwell, revenue), state
+
+    def _moved_on(self, state: FittedState, slate: Tensor, response: Response) -> FittedState:
+        """The state after a slate and the token it made."""
+        items, events = response.tokens(slate)
+        state.trail.after_slate(slate)
+        state.memory = self.encoder.step(state.memory, items, events, state.gap)
+        state.trail.after_token(items, events, self.model.facts.price_in_category)
+        state.step = state.step + 1
+        state.gap = response.dwell.clone()
+        return state
+
+    @torch.no_grad()
+    def choice_scores(self, tokens: TokenBatch) -> ChoiceScores:
+        """What shoppers with these histories would make of every item: the basis of myopic recommenders.
+
+        Of slates shown, histories hold the item clicked or the best-placed one; the rest of a slate is not counted
+        as shown before. Costs B x N features.
+
+        Args:
+            tokens: B histories.
+        """
+        tokens = TokenBatch(
+            *(part.to(self.device) for part in (tokens.items, tokens.events, tokens.gaps, tokens.lengths))
+        )
+        state = self.encoder.encode(tokens.items, tokens.events, tokens.gaps, tokens.lengths)
+        trail = self._trail_of(tokens)
+        model, every = self.model, torch.arange(self.n_items + 1, device=self.device)
+        size = (len(state), self.n_items + 1)
+        utility, cart, purchase = (torch.empty(size, device=self.device) for _ in range(3))
+        for rows in torch.arange(len(state), device=self.device).split(max(1, _CELLS // self.n_items)):
+            scaled = self.scaled(state[rows], trail.rows(rows), every)
+            utility[rows] = scaled @ model.choice.item + model.choice.effects
+            cart[rows] = model.cart.chance(scaled, every)
+            purchase[rows] = cart[rows] * model.purchase.chance(scaled, every)
+        utility[:, 0], cart[:, 0], purchase[:, 0] = -math.inf, 0.0, 0.0
+        return ChoiceScores(utility, outside_features(trail) @ model.choice.outside, cart, purchase)
+
+    def _trail_of(self, tokens: TokenBatch) -> Trail:
+        """The trail that histories tell."""
+        trail = Trail.start(len(tokens.lengths), self.device)
+        for place in range(int(tokens.lengths.max()) if len(tokens.lengths) else 0):
+            item, event = tokens.items[:, place], tokens.events[:, place]
+            of_slate = (item > 0) & ((event == Event.IMPRESSION) | ((event >= Event.CLICK) & (event <= Event.PURCHASE)))
+            trail.after_slate(item[:, None], of_slate)
+            trail.after_token(item, event, self.model.facts.price_in_category)
+        return trail
+
+
+def _moved(tokens: TokenBatch, device: torch.device) -> TokenBatch:
+    return TokenBatch(*(getattr(tokens, one.name).to(device) for one in fields(tokens)))

@@ -1,0 +1,124 @@
+"""From a click to the cart to a purchase, and the time spent: what follows a click.
+
+Shapes: C clicks, F' funnel features, N items.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from .features import ITEM_FEATURES
+from .logistic import ItemEffects, LogisticFit, fit_logistic, logit
+from .priors import LEARNED, Evidence, Priors
+
+FUNNEL_FEATURES = ("match", "match_high", "price", "price_in_category", "dearer", "popularity", "clicked_before")
+"""Item features that carts and purchases may depend on, after an intercept."""
+COLUMNS = [ITEM_FEATURES.index(name) for name in FUNNEL_FEATURES]
+OUTCOMES = ("nothing", "click", "cart", "purchase")
+"""What came of a slate, by code 0..3: the deepest that was reached."""
+DWELL_SPREAD = 1.0
+"""Standard deviation of log seconds where the log has no clock."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One step of the funnel: chance = sigmoid(weights . (1, features) + effect of the item).
+
+    Attributes:
+        weights: (1 + F',) float32 intercept first. effects: (N + 1,) float32.
+    """
+
+    weights: Tensor
+    effects: Tensor
+
+    def chance(self, scaled: Tensor, items: Tensor) -> Tensor:
+        """(...,) chance of passing, given scaled item features (..., F) and the items (...,)."""
+        return torch.sigmoid(self.weights[0] + scaled[..., COLUMNS] @ self.weights[1:] + self.effects[items])
+
+    @classmethod
+    def constant(cls, chance: float, n_items: int) -> "Stage":
+        """A step that everything passes with the same chance."""
+        weights = torch.zeros(1 + len(COLUMNS))
+        weights[0] = logit(chance)
+        return cls(weights, torch.zeros(n_items + 1))
+
+    def to(self, device: torch.device) -> "Stage":
+        """The same on a device."""
+        return Stage(self.weights.to(device), self.effects.to(device))
+
+
+def fit_stage(
+    scaled: NDArray[np.float64],
+    items: NDArray[np.int64],
+    passed: NDArray[np.bool_],
+    weight: NDArray[np.float64],
+    *,
+    prior_rate: float,
+    least: int,
+    effects: ItemEffects,
+) -> tuple[Stage, LogisticFit | None]:
+    """One step of the funnel.
+
+    Args:
+        scaled: (C, F) scaled item features of those who got as far as this step.
+        items: (C,) their items.
+        passed: (C,) whether they passed it.
+        weight: (C,) how often each counts.
+        prior_rate: chance to pass that is assumed where fewer than `least` passed, or fewer than `least` did not.
+        least: see there.
+        effects: prior of the items' effects.
+
+    Returns:
+        The step, and its fit, or none where it was assumed.
+    """
+    known = float(weight @ passed)
+    if known < least or weight.sum() - known < least:
+        return Stage.constant(prior_rate, len(effects.vectors) - 1), None
+    x = np.column_stack([np.ones(len(items)), scaled[:, COLUMNS]])
+    centre = np.append(logit(known / weight.sum()), np.zeros(len(COLUMNS)))
+    spread = np.append(2.0, np.full(len(COLUMNS), 0.5))  # few events: a feature moves the odds by half as much, or less
+    fit = fit_logistic(x, passed, weight, items, centre=centre, spread=spread, prior=effects)
+    return Stage(torch.from_numpy(fit.weights).float(), torch.from_numpy(fit.effects).float()), fit
+
+
+def outcome_codes(clicked: Tensor, carted: Tensor, purchased: Tensor) -> Tensor:
+    """(B,) int64 codes of `OUTCOMES`; `clicked` (B,) is a slot or -1, the others (B,) bool only count with a click."""
+    hit = clicked >= 0
+    return hit.long() + (hit & (carted | purchased)).long() + (hit & purchased).long()
+
+
+def fit_dwell(
+    seconds: NDArray[np.float64], outcome: NDArray[np.int64], weight: NDArray[np.float64], priors: Priors, least: int
+) -> tuple[NDArray[np.float32], Evidence]:
+    """Mean and standard deviation of log seconds after each outcome, and what they rest on.
+
+    Args:
+        seconds: (S,) seconds to what came next; nan where nothing did.
+        outcome: (S,) codes of `OUTCOMES`.
+        weight: (S,) how often each counts.
+        priors: for a log without a clock.
+        least: observations that make one.
+
+    Returns:
+        (4, 2) float32. An outcome with few observations is drawn to the mean of all.
+    """
+    known = np.isfinite(seconds) & (seconds > 0)
+    if known.sum() < least:
+        table = np.tile([np.log(priors.seconds_per_slate), DWELL_SPREAD], (len(OUTCOMES), 1))
+        return table.astype(np.float32), Evidence.assumed(
+            "median seconds on a slate", f"{known.sum()} gaps", "seconds_per_slate", priors
+        )
+    log, what, w = np.log(np.maximum(seconds[known], 0.5)), outcome[known], weight[known]
+    mean = np.average(log, weights=w)
+    spread = np.sqrt(np.average((log - mean) ** 2, weights=w))
+    count = np.bincount(what, w, minlength=len(OUTCOMES)) + least
+    means = (np.bincount(what, w * log, minlength=len(OUTCOMES)) + least * mean) / count
+    squares = np.bincount(what, w * (log - means[what]) ** 2, minlength=len(OUTCOMES)) + least * spread**2
+    table = np.stack([means, np.sqrt(squares / count)], 1)
+    margin = 1.96 * spread / np.sqrt(len(log))
+    low, middle, high = (float(np.exp(mean + side * margin)) for side in (-1, 0, 1))
+    learned = Evidence("median seconds on a slate", LEARNED, f"{len(log)} gaps", middle, low, high)
+    return table.astype(np.float32), learned

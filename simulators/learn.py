@@ -1,0 +1,188 @@
+"""Learn the parts of a fitted shopper from a log, each with what it rests on.
+
+Shapes: S slates, K slots, F item features, A arrivals, W tokens brought along, N items.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ..datasets.log import ShopLog
+from ..encoders.state import StateEncoder
+from .choice import ChoiceWeights, depth_log_chances, slate_log_chances
+from .choice_fit import ChoiceData, ChoiceFit, ChoicePrior, fit_choice
+from .features import ITEM_FEATURES, OUTSIDE_FEATURES, ItemFacts, Scaling, item_facts, outside_features
+from .fitted import Arrivals, FittedShopper
+from .logistic import ItemEffects
+from .occasions import MATCH, POPULARITY, Occasions, bent, views
+from .popularity import shown_popularity, viewed_popularity, without_own_views
+from .priors import Priors
+from .replay import Progress, Replay
+from .shopper import TokenBatch
+
+ARRIVAL_WIDTH = 8
+"""Most tokens that a shopper brings along; of longer histories the latest."""
+BEND_AT = 0.9
+"""Share of the log's slots that `match_high` leaves at 0."""
+RIVALS: dict[str, tuple[tuple[str, ...], tuple[str, ...], bool]] = {
+    "position": ((), ("nothing",), False),
+    "position and popularity": (("popularity",), ("nothing",), True),
+    "all but the encoder": (
+        tuple(name for name in ITEM_FEATURES if name not in ("match", "match_high")),
+        OUTSIDE_FEATURES,
+        True,
+    ),
+}
+"""Simpler choice models: their item features, their outside features, and whether items have effects of their own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Strengths:
+    """How strongly weights are drawn to 0: standard deviations of their priors.
+
+    Attributes:
+        weight: of a feature's weight. alike: of what similar items share. own: of what is an item's own.
+    """
+
+    weight: float
+    alike: float
+    own: float
+
+    def effects(self, encoder: StateEncoder) -> ItemEffects:
+        """The prior of items' effects for an encoder's item vectors."""
+        return ItemEffects(encoder.item_vectors.detach().cpu().double().numpy(), self.alike, self.own)
+
+
+@dataclass(frozen=True, slots=True)
+class LearnedChoice:
+    """Examination and choice, and all that was needed to learn them.
+
+    Attributes:
+        fit: weights and errors. rivals: simpler models by name.
+        facts: of the items. scaling: of features. seen: the replay. data: what the likelihood read.
+    """
+
+    fit: ChoiceFit
+    rivals: dict[str, ChoiceWeights]
+    facts: ItemFacts
+    scaling: Scaling
+    seen: Replay
+    data: ChoiceData
+
+
+def learn_choice(
+    log: ShopLog,
+    occasions: Occasions,
+    encoder: StateEncoder,
+    weight: NDArray[np.float64],
+    priors: Priors,
+    strengths: Strengths,
+    progress: Progress | None = None,
+) -> LearnedChoice:
+    """Fit examination and choice, and their rivals, on occasions of a log.
+
+    Args:
+        log: the sessions.
+        occasions: slates or next views of it.
+        encoder: the shopper's.
+        weight: (sessions,) how often each session counts.
+        priors: of how far shoppers look.
+        strengths: of the priors of weights.
+        progress: told of steps.
+    """
+    n_items, session = log.catalogue.n_items, occasions.session
+    facts = item_facts(log.catalogue, _popularity(log, occasions, weight))
+    seen = occasions.replay(log, encoder, facts.to(encoder.item_vectors.device), 0.0, progress)
+    filled = torch.from_numpy(occasions.items > 0)
+    bend = float(np.quantile(seen.raw[..., MATCH][filled].numpy(), BEND_AT))
+    bent(seen.raw, bend)
+    if occasions.correction is not None:
+        viewer, _, viewed = views(log)
+        rest = without_own_views(session, occasions.items, viewer, viewed, weight[viewer], n_items)
+        seen.raw[..., POPULARITY] = torch.from_numpy(rest)
+    scaling = Scaling.of(seen.raw, filled, bend)
+    data = occasions.data(seen, scaling, weight[session])
+    effects = strengths.effects(encoder)
+    full = ChoicePrior(weight_sd=strengths.weight, effects=effects, proceed=priors.position_decay)
+    if progress:
+        progress(0, 1 + len(RIVALS), "fitting examination and choice")
+    fit, rivals = fit_choice(data, full, n_items), {}
+    for number, (name, (items, outside, own)) in enumerate(RIVALS.items(), start=1):
+        if progress:
+            progress(number, 1 + len(RIVALS), f"fitting a rival: {name}")
+        less = replace(full, item_features=items, outside_features=outside, effects=effects if own else None)
+        rivals[name] = fit_choice(data, less, n_items, errors=False, start=fit).weights
+    return LearnedChoice(fit, rivals, facts, scaling, seen, data)
+
+
+def _popularity(log: ShopLog, occasions: Occasions, weight: NDArray[np.float64]) -> NDArray[np.float32]:
+    n_items = log.catalogue.n_items
+    if occasions.correction is None:
+        return shown_popularity(occasions.items, occasions.clicked, weight[occasions.session], n_items)
+    viewer, _, viewed = views(log)
+    return viewed_popularity(viewed, weight[viewer], n_items)
+
+
+def arrivals(
+    log: ShopLog, weight: NDArray[np.float64], most: int, rng: np.random.Generator, views_kept: int
+) -> Arrivals:
+    """What shoppers had done before their first slate.
+
+    Args:
+        log: the sessions.
+        weight: (sessions,) how often each session counts; whole numbers.
+        most: arrivals kept; drawn at random where there are more.
+        rng: draws them.
+        views_kept: in a log without slates, tokens at most that count as done before the first slate.
+    """
+    slates, tokens = log.slates, log.tokens
+    if len(slates):
+        session, first = np.unique(slates.session, return_index=True)
+        upto = slates.before[first]
+    else:
+        session = np.flatnonzero(tokens.lengths > 0)
+        upto = np.minimum(views_kept, tokens.lengths[session] - 1)
+    kept = np.repeat(np.arange(len(session)), weight[session].astype(np.int64))
+    if len(kept) > most:
+        kept = np.sort(rng.choice(kept, most, replace=False))
+    session, upto = session[kept], upto[kept]
+    history = tokens.histories(session, upto=upto, last=ARRIVAL_WIDTH)
+    gaps = history.gaps.copy()
+    gaps[:, 0] = 0
+    following = np.minimum(tokens.offsets[session] + upto, len(tokens.items) - 1)
+    inside = (upto > 0) & (upto < tokens.lengths[session])
+    gap = np.where(inside, tokens.gaps[following], 0).astype(np.float32)
+    items, events, waits = (_padded(part) for part in (history.items, history.events, gaps))
+    return Arrivals(TokenBatch(items, events, waits, torch.from_numpy(history.lengths)), torch.from_numpy(gap))
+
+
+def _padded(part: NDArray[np.int64] | NDArray[np.float32]) -> torch.Tensor:
+    """(A, ARRIVAL_WIDTH) as a tensor, zeros after the end."""
+    return torch.from_numpy(np.pad(part, ((0, 0), (0, ARRIVAL_WIDTH - part.shape[1]))))
+
+
+@torch.no_grad()
+def nothing_for_click_rate(shopper: FittedShopper, rate: float, k: int, shoppers: int = 512) -> float:
+    """Utility of clicking nothing at which a first slate of the most popular items is clicked at a given rate.
+
+    Args:
+        shopper: fitted but for that.
+        rate: wanted, in (0, 1).
+        k: slots of the slate.
+        shoppers: arrivals that the rate is taken over.
+    """
+    model = shopper.model
+    state = shopper.reset(torch.arange(shoppers))
+    best = model.facts.popularity[1:].topk(min(k, shopper.n_items)).indices + 1
+    slate = best.expand(shoppers, -1)
+    utility = model.choice.utility(shopper.scaled(state.memory.state, state.trail, slate), slate).double()
+    depth = depth_log_chances(model.choice.proceed.double(), slate.shape[1])
+    rest = (outside_features(state.trail) @ model.choice.with_nothing(0.0).outside).double()
+    low, high = -50.0, 50.0
+    for _ in range(60):  # halving 100 nats to far below what float32 tells apart
+        middle = (low + high) / 2
+        clicks = 1 - float(slate_log_chances(utility, rest + middle, depth)[:, -1].exp().mean())
+        low, high = (middle, high) if clicks > rate else (low, middle)
+    return (low + high) / 2

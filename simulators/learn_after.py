@@ -1,0 +1,110 @@
+"""Learn what follows a choice: carts and purchases, time spent, and leaving; each with what it rests on.
+
+Shapes: S slates, F item features, Q leaving features, N items.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..datasets.log import Slates
+from .choice_fit import ChoiceData
+from .funnel import Stage, fit_stage
+from .leaving import LEAVING_FEATURES, Leaving, constant_leaving, leaving_from
+from .logistic import ItemEffects, LogisticFit, fit_logistic, logit
+from .observed import chosen_items, leaving_rows, outcomes
+from .priors import LEARNED, Evidence, Priors
+from .replay import Replay
+
+
+@dataclass(frozen=True, slots=True)
+class LearnedFunnel:
+    """The steps after a click, their fits (none where assumed), and what they rest on."""
+
+    cart: Stage
+    purchase: Stage
+    fits: dict[str, LogisticFit]
+    evidence: list[Evidence]
+
+
+def assumed_funnel(n_items: int, priors: Priors, seen: str) -> LearnedFunnel:
+    """The funnel of the priors alone; `seen` says what little evidence there was."""
+    stages = [Stage.constant(rate, n_items) for rate in (priors.cart_rate, priors.purchase_rate)]
+    return LearnedFunnel(stages[0], stages[1], {}, [_assumed(step, seen, priors) for step in ("cart", "purchase")])
+
+
+def _assumed(step: str, seen: str, priors: Priors) -> Evidence:
+    words = {"cart": "chance of a cart given a click", "purchase": "chance of a purchase given a cart"}
+    return Evidence.assumed(words[step], seen, f"{step}_rate", priors)
+
+
+def learn_funnel(
+    slates: Slates, data: ChoiceData, weight: NDArray[np.float64], effects: ItemEffects, priors: Priors, least: int
+) -> LearnedFunnel:
+    """Fit carts given clicks, and purchases given carts; a step with fewer than `least` events either way is assumed.
+
+    A purchase counts as a cart, whether or not the shop logged one.
+    """
+    outcome, item = outcomes(slates).numpy(), chosen_items(slates).numpy()
+    took = np.flatnonzero(outcome >= 1)
+    features = data.features.numpy()[took, slates.clicked[took]]
+    stages, fits, evidence = {}, {}, []
+    for step, depth in (("cart", 2), ("purchase", 3)):
+        reached = outcome[took] >= depth - 1
+        passed, w = outcome[took][reached] >= depth, weight[took][reached]
+        count = f"{passed.sum()} {step}s of {reached.sum()} {'clicks' if depth == 2 else 'carts'}"
+        rate = priors.cart_rate if step == "cart" else priors.purchase_rate
+        stages[step], fit = fit_stage(
+            features[reached], item[took][reached], passed, w, prior_rate=rate, least=least, effects=effects
+        )
+        if fit is None:
+            evidence.append(_assumed(step, count, priors))
+        else:
+            fits[step] = fit
+            words = "chance of a cart given a click" if step == "cart" else "chance of a purchase given a cart"
+            evidence.append(Evidence.rate(words, int(passed.sum()), int(reached.sum()), count))
+    return LearnedFunnel(stages["cart"], stages["purchase"], fits, evidence)
+
+
+@dataclass(frozen=True, slots=True)
+class LearnedLeaving:
+    """The hazard of leaving, its fit (none where assumed), and what it rests on."""
+
+    leaving: Leaving
+    fit: LogisticFit | None
+    evidence: Evidence
+
+
+def assumed_leaving(n_items: int, priors: Priors, why: str) -> LearnedLeaving:
+    """A constant hazard with the prior's mean number of slates; `why` says why the log tells nothing."""
+    evidence = Evidence.assumed("mean slates a session", why, "slates_per_session", priors)
+    return LearnedLeaving(constant_leaving(1 / priors.slates_per_session, n_items), None, evidence)
+
+
+def learn_leaving(
+    slates: Slates,
+    seen: Replay,
+    data: ChoiceData,
+    weight: NDArray[np.float64],
+    effects: ItemEffects,
+    priors: Priors,
+    least: int,
+) -> LearnedLeaving:
+    """Fit the hazard of leaving; with fewer than `least` slates that were, or were not, a session's last: assume it."""
+    n_items, last = len(effects.vectors) - 1, slates.last
+    ends, sessions = int(last.sum()), len(np.unique(slates.session))
+    if min(ends, len(last) - ends) < least:
+        return assumed_leaving(n_items, priors, f"{ends} last slates of {len(last)}")
+    features, taken = leaving_rows(slates, seen, data)
+    rate = float(np.average(last, weights=weight))
+    centre, spread = np.zeros(len(LEAVING_FEATURES)), np.ones(len(LEAVING_FEATURES))
+    centre[0], spread[0] = logit(rate), 3.0
+    fit = fit_logistic(
+        features.double().numpy(), last, weight, taken.numpy(), centre=centre, spread=spread, prior=effects
+    )
+    length = np.bincount(np.unique(slates.session, return_inverse=True)[1])
+    margin = 1.96 * float(length.std()) / np.sqrt(sessions)
+    mean = float(length.mean())
+    evidence = Evidence("mean slates a session", LEARNED, f"{sessions} sessions", mean, mean - margin, mean + margin)
+    return LearnedLeaving(leaving_from(fit), fit, evidence)

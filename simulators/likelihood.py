@@ -1,0 +1,112 @@
+"""How likely a fitted shopper finds what shoppers of a log did, against simpler models fitted on the same slates.
+
+Shapes: S slates, K slots.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..datasets.log import ShopLog
+from .choice import NEVER, ChoiceWeights, depth_log_chances, slate_log_chances
+from .choice_fit import ChoiceData, log_likelihood
+from .fitted import FittedShopper
+from .observed import Observed
+
+FITTED = "fitted"
+
+
+@dataclass(frozen=True, slots=True)
+class SlateLikelihood:
+    """How well choices were foretold.
+
+    Attributes:
+        sessions: sessions judged on. slates: slates (or next views). clicks: slates with a click.
+        table: one row a model, the fitted one first: `model`; `log_likelihood`, mean over slates in nats; `gain`, what
+            the fitted one has more of it, with `low` and `high` of its 95 % interval over sessions; `auc`, chance
+            that the item clicked was given a higher chance than another one of its slate.
+    """
+
+    sessions: int
+    slates: int
+    clicks: int
+    table: pd.DataFrame
+
+
+def slate_likelihood(
+    shopper: FittedShopper, log: ShopLog | Observed, *, resamples: int = 1000, seed: int = 0
+) -> SlateLikelihood:
+    """Judge a fitted shopper's choices on a log that it was not fitted on.
+
+    Args:
+        shopper: with its rivals, fitted in the same way with features switched off.
+        log: later sessions, or other shoppers; or what `Observed.by` made of it.
+        resamples: bootstrap samples of sessions behind the intervals.
+        seed: of the bootstrap.
+
+    Raises:
+        EvidenceError: the log has nothing to judge by.
+    """
+    seen = log if isinstance(log, Observed) else Observed.by(shopper, log)
+    cpu = torch.device("cpu")
+    models = {FITTED: shopper.model.choice, **shopper.model.rivals}
+    rows = {name: choice_chances(weights.to(cpu, torch.float64), seen.data) for name, weights in models.items()}
+    own = rows[FITTED][0]
+    _, session = np.unique(seen.occasions.session, return_inverse=True)
+    table = []
+    for name, (log_chance, chances) in rows.items():
+        gain = (own - log_chance).numpy()
+        low, high = bootstrap_mean(gain, session, resamples, seed) if name != FITTED else (0.0, 0.0)
+        auc = within_slate_auc(chances, seen.data)
+        table.append((name, float(log_chance.mean()), float(gain.mean()), low, high, auc))
+    clicks = int((seen.data.clicked >= 0).sum())
+    frame = pd.DataFrame(table, columns=["model", "log_likelihood", "gain", "low", "high", "auc"])
+    return SlateLikelihood(int(session.max()) + 1, len(own), clicks, frame)
+
+
+@torch.no_grad()
+def choice_chances(weights: ChoiceWeights, data: ChoiceData) -> tuple[Tensor, Tensor]:
+    """(S,) log chance of what was done, and (S, K) log chance of a click on each slot."""
+    utility = (data.features @ weights.item + weights.effects[data.items]).masked_fill(data.items == 0, NEVER)
+    if data.correction is not None:
+        return log_likelihood(weights, data), utility + data.correction
+    nothing = (data.outside * weights.outside).sum(1)
+    chances = slate_log_chances(utility, nothing, depth_log_chances(weights.proceed, utility.shape[1]))
+    return log_likelihood(weights, data), chances[:, :-1]
+
+
+def within_slate_auc(chances: Tensor, data: ChoiceData) -> float:
+    """Chance that the item clicked ranks above another of its slate, ties half; nan without clicks.
+
+    Args:
+        chances: (S, K) what items are ranked by.
+        data: the slates, and what was clicked.
+    """
+    hit = data.clicked >= 0
+    chances, items, clicked = chances[hit], data.items[hit], data.clicked[hit]
+    mine = chances.gather(1, clicked[:, None])
+    others = (items > 0) & (torch.arange(items.shape[1]) != clicked[:, None])
+    won = ((mine > chances).double() + 0.5 * (mine == chances).double()) * others
+    several = others.any(1)
+    return float((won.sum(1)[several] / others.sum(1)[several]).mean()) if several.any() else float("nan")
+
+
+def bootstrap_mean(
+    values: NDArray[np.float64], group: NDArray[np.int64], resamples: int, seed: int
+) -> tuple[float, float]:
+    """95 % interval of a mean over values whose groups (S,), numbered from 0, are drawn with replacement.
+
+    Source: the percentile bootstrap of clusters, Davison and Hinkley, "Bootstrap methods", 1997, section 3.8.
+    """
+    total, count = np.bincount(group, values), np.bincount(group)
+    rng = np.random.default_rng(seed)
+    means = np.empty(resamples)
+    for sample in range(resamples):
+        drawn = rng.integers(len(total), size=len(total))
+        means[sample] = total[drawn].sum() / count[drawn].sum()
+    low, high = np.quantile(means, (0.025, 0.975))
+    return float(low), float(high)

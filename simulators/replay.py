@@ -1,0 +1,153 @@
+"""Follow logged sessions token by token, and write down what every slate looked like to its shopper.
+
+Shapes: S slates, K slots, F item features, O outside features, C sessions followed at once.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..datasets.tokens import History, Ints, Tokens
+from ..encoders.state import StateEncoder
+from .features import ITEM_FEATURES, OUTSIDE_FEATURES, ItemFacts, item_features, outside_features
+from .trail import Trail
+
+SESSIONS_AT_ONCE = 1024
+Progress = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """What slates looked like to the shoppers they were shown to; on the CPU, in the order asked for.
+
+    Attributes:
+        raw: (S, K, F) float32 features of the items, before scaling; of empty slots they mean nothing.
+        outside: (S, O) float32 features of clicking nothing.
+        slates: (S,) int64 slates shown before.
+        idle: (S,) int64 slates shown since the latest interest.
+        last_clicked: (S,) int64 latest item clicked or deeper, 0 for none.
+    """
+
+    raw: Tensor
+    outside: Tensor
+    slates: Tensor
+    idle: Tensor
+    last_clicked: Tensor
+
+
+@torch.no_grad()
+def replay(
+    tokens: Tokens,
+    session: Ints,
+    before: Ints,
+    items: Ints,
+    *,
+    encoder: StateEncoder,
+    facts: ItemFacts,
+    bend: float,
+    shown: bool = True,
+    progress: Progress | None = None,
+) -> Replay:
+    """Features of S sets of items, each at its moment of its session.
+
+    Args:
+        tokens: of the sessions.
+        session: (S,) session numbers, non-decreasing.
+        before: (S,) how many of the session's tokens came before.
+        items: (S, K) items, 0 in empty slots; those of one session in order of time.
+        encoder: the shopper's.
+        facts: of the items, on the encoder's device.
+        bend: cosine above which `match_high` counts.
+        shown: whether the items were slates, which later features remember; otherwise alternatives nobody was shown.
+        progress: told how many slates are done.
+    """
+    n, k = items.shape
+    found = Replay(
+        torch.zeros(n, k, len(ITEM_FEATURES)),
+        torch.zeros(n, len(OUTSIDE_FEATURES)),
+        *(torch.zeros(n, dtype=torch.int64) for _ in range(3)),
+    )
+    done = 0
+    for sessions, rows in _chunks(session, before):
+        _follow(found, tokens, sessions, rows, session, before, items, encoder, facts, bend, shown)
+        done += len(rows)
+        if progress:
+            progress(done, n, "following sessions")
+    return found
+
+
+def _chunks(session: Ints, before: Ints) -> Iterator[tuple[Ints, Ints]]:
+    """Sessions of about equal length, `SESSIONS_AT_ONCE` at a time, and the rows of their slates."""
+    numbers, of_row = np.unique(session, return_inverse=True)
+    length = np.zeros(len(numbers), np.int64)
+    np.maximum.at(length, of_row, before)
+    by_length = np.argsort(length, kind="stable")
+    chunk_of = np.empty(len(numbers), np.int64)
+    chunk_of[by_length] = np.arange(len(numbers)) // SESSIONS_AT_ONCE
+    for chunk in range(int(chunk_of.max(initial=-1)) + 1):
+        yield numbers[chunk_of == chunk], np.flatnonzero(chunk_of[of_row] == chunk)
+
+
+def _moments(session: Ints, before: Ints) -> Iterator[tuple[int, Ints]]:
+    """(tokens before, places in the arrays) in order of time, at most one slate a session at a moment."""
+    # Several slates may be shown before the session's next token; the i-th of them is the moment's i-th round.
+    order = np.lexsort((np.arange(len(before)), before, session))
+    s, b = session[order], before[order]
+    first = np.append(True, (s[1:] != s[:-1]) | (b[1:] != b[:-1]))
+    start = np.maximum.accumulate(np.where(first, np.arange(len(order)), 0))
+    turn = np.arange(len(order)) - start
+    by_time = np.lexsort((s, turn, b))
+    edges = np.flatnonzero(np.diff(b[by_time], prepend=-1) | (np.diff(turn[by_time], prepend=-1) != 0))
+    for group in np.split(by_time, edges[1:]):
+        if len(group):
+            yield int(b[group[0]]), order[group]
+
+
+def _follow(
+    found: Replay,
+    tokens: Tokens,
+    sessions: Ints,
+    rows: Ints,
+    session: Ints,
+    before: Ints,
+    items: Ints,
+    encoder: StateEncoder,
+    facts: ItemFacts,
+    bend: float,
+    shown: bool,
+) -> None:
+    """Fill `found` at `rows`, the slates of `sessions`."""
+    device = encoder.item_vectors.device
+    local = np.searchsorted(sessions, session[rows])
+    needed = np.zeros(len(sessions), np.int64)
+    np.maximum.at(needed, local, before[rows])
+    history = tokens.histories(sessions, upto=needed)
+    memory, trail = encoder.start(len(sessions)), Trail.start(len(sessions), device)
+    at = 0
+    for moment, group in _moments(local, before[rows]):
+        for place in range(at, moment):
+            item, event, gap = token_at(history, place, device)
+            memory = encoder.step(memory, item, event, gap)
+            trail.after_token(item, event, facts.price_in_category)
+        at = moment
+        here, target = torch.from_numpy(local[group]), torch.from_numpy(rows[group])
+        slate = torch.from_numpy(items[rows[group]]).to(device)
+        there = here.to(device)
+        now = trail.rows(there)
+        found.raw[target] = item_features(memory.state[there], now, slate, encoder.item_vectors, facts, bend).cpu()
+        found.outside[target] = outside_features(now).cpu()
+        found.slates[target], found.idle[target] = now.slates.cpu(), now.idle.cpu()
+        found.last_clicked[target] = now.clicked[:, 0].cpu()
+        if shown:
+            now.after_slate(slate)
+            trail.put(there, now)
+
+
+def token_at(history: History, place: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """The tokens of all rows at one place: items, events (B,) int64 and gaps (B,) float32; zeros after a row's end."""
+    columns = (history.items[:, place], history.events[:, place], history.gaps[:, place])
+    item, event, gap = (torch.from_numpy(np.ascontiguousarray(column)).to(device) for column in columns)
+    return item, event, gap

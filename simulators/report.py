@@ -1,0 +1,71 @@
+"""A fitted shopper's parameters as a table that a person can read."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from .choice_fit import ChoiceFit
+from .features import ITEM_FEATURES, OUTSIDE_FEATURES, SCALED, Scaling
+from .funnel import FUNNEL_FEATURES
+from .leaving import LEAVING_FEATURES
+from .logistic import LogisticFit
+
+
+def parameter_table(
+    choice: ChoiceFit, funnel: dict[str, LogisticFit], leaving: LogisticFit | None, scaling: Scaling, from_slates: bool
+) -> list[dict[str, Any]]:
+    """One row a parameter that was learnt.
+
+    Returns:
+        Rows of `part`; `name`; `value` in logits per `unit`; `error`, its standard error; `low` and `high`, its 95 %
+        interval.
+    """
+    units = [
+        f"sd ({float(one):.3g})" if name in SCALED else "1"
+        for name, one in zip(ITEM_FEATURES, scaling.scale, strict=True)
+    ]
+    unit_of: dict[str, str] = dict(zip(ITEM_FEATURES, units, strict=True))
+    rows = _rows("choice", ITEM_FEATURES, choice.weights.item.numpy(), choice.errors["item"], unit_of)
+    unknown = np.full(2, np.nan)
+    rows += _rows("choice", ("sd_of_alike_items", "sd_of_own_effect"), np.array(choice.effects_sd), unknown, {})
+    if from_slates:
+        rows += _rows("choice", OUTSIDE_FEATURES, choice.weights.outside.numpy(), choice.errors["outside"], {})
+        proceed = choice.weights.proceed.numpy()
+        places = [f"look_on_from_{place + 1}" for place in range(len(proceed) - 1)] + [
+            f"look_on_from_{len(proceed)}_on"
+        ]
+        rows += _rows("examination", places, proceed, choice.errors["proceed"], {})
+    for step, fit in funnel.items():
+        rows += _rows(step, ("always", *FUNNEL_FEATURES), fit.weights, fit.errors, unit_of)
+    if leaving is not None:
+        rows += _rows("leaving", LEAVING_FEATURES, leaving.weights, leaving.errors, {})
+    return rows
+
+
+def _rows(
+    part: str, names: Any, values: NDArray[np.float64], errors: NDArray[np.float64], units: dict[str, str]
+) -> list[dict[str, Any]]:
+    return [
+        {
+            "part": part,
+            "name": name,
+            "unit": units.get(name, "1"),
+            "value": float(value),
+            "error": _known(error),
+            "low": _known(value - 1.96 * error),
+            "high": _known(value + 1.96 * error),
+        }
+        for name, value, error in zip(names, values, errors, strict=True)
+    ]
+
+
+def _known(number: float) -> float | None:
+    return float(number) if np.isfinite(number) else None
+
+
+def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows of a table as plain JSON values; what is not a number becomes null."""
+    rows = frame.astype(object).where(frame.notna(), None)
+    return [dict(zip(map(str, rows.columns), row, strict=True)) for row in rows.itertuples(index=False, name=None)]
