@@ -51,9 +51,8 @@ class Catalogue:
         """(n_items + 1,) price by dense index, in the shop's currency; entry 0 is 0, an unknown price the median."""
         price = self.frame["price"].to_numpy(dtype=np.float64)
         known = price[np.isfinite(price)]
-        return np.concatenate([[0.0], np.where(np.isfinite(price), price, np.median(known) if len(known) else 0.0)]).astype(
-            np.float32
-        )
+        middle = np.median(known) if len(known) else 0.0
+        return np.concatenate([[0.0], np.where(np.isfinite(price), price, middle)]).astype(np.float32)
 
     @cached_property
     def available(self) -> NDArray[np.bool_]:
@@ -79,14 +78,15 @@ class Catalogue:
         if unknown == "raise" and (found <= 0).any():
             lost = [item for item, place in zip(asked, found, strict=True) if place <= 0]
             raise UnknownItemError(
-                f"{len(lost)} of {len(asked)} item ids are not in the catalogue, first {lost[0]!r}; ingest a newer catalogue"
+                f"{len(lost)} of {len(asked)} item ids are not in the catalogue, first {lost[0]!r}; "
+                "ingest a newer catalogue"
             )
         return np.maximum(found, 0).astype(np.int64)
 
     def texts(self) -> list[str]:
         """What the text encoder reads, by row: title, category and brand; an item without text has its id."""
         columns = self.frame[["text", "category", "brand", "item_id"]].astype(object).fillna("").to_numpy()
-        return [". ".join(part for part in (text or item, category, brand) if part) for text, category, brand, item in columns]
+        return [". ".join(part for part in (text or item, *labels) if part) for text, *labels, item in columns]
 
     def save(self, path: Path) -> None:
         """Write the catalogue as Parquet."""

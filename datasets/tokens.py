@@ -44,7 +44,8 @@ class History:
     def empty(cls, rows: int, width: int = 1) -> "History":
         """`rows` shoppers who have done nothing yet."""
         shape = (rows, width)
-        return cls(np.zeros(shape, np.int64), np.zeros(shape, np.int64), np.zeros(shape, np.float32), np.zeros(rows, np.int64))
+        gaps, lengths = np.zeros(shape, np.float32), np.zeros(rows, np.int64)
+        return cls(np.zeros(shape, np.int64), np.zeros(shape, np.int64), gaps, lengths)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +117,7 @@ def tokenise(
         (impressions of a slate that was clicked, or below the slate's best place).
     """
     n_sessions = int(session[-1]) + 1 if len(session) else 0
-    kept = np.flatnonzero(_kept(session, item, event, slate, position))
+    kept = np.flatnonzero(_kept(item, event, slate, position))
     s, i, e, t, sl = (column[kept] for column in (session, item, event, seconds, slate))
     starts = np.ones(len(kept), dtype=bool)
     if len(kept) > 1:
@@ -142,7 +143,7 @@ def _foldable(event: Ints) -> NDArray[np.bool_]:
     return (event >= Event.VIEW) & (event <= Event.PURCHASE)
 
 
-def _kept(session: Ints, item: Ints, event: Ints, slate: Ints, position: Ints) -> NDArray[np.bool_]:
+def _kept(item: Ints, event: Ints, slate: Ints, position: Ints) -> NDArray[np.bool_]:
     """Events that make tokens: all but impressions, and of a slate without a click its best-placed impression."""
     shown = event == Event.IMPRESSION
     kept = (item > 0) & ~shown

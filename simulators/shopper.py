@@ -12,7 +12,7 @@ from torch import Tensor
 
 @dataclass(slots=True)
 class Rows:
-    """Base of dataclasses whose tensors have a row a shopper first; fields may be tensors, `Rows`, or other settings."""
+    """Base of dataclasses whose tensors have a row a shopper first; fields are tensors, `Rows`, or settings."""
 
     def put(self, rows: Tensor, other: Self) -> None:
         """Overwrite some rows, in place, with all rows of `other`: shoppers leave and others take their places."""

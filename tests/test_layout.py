@@ -31,7 +31,9 @@ def test_no_folder_is_left_without_a_link() -> None:
     assert with_code == set(FOLDERS), "a new part needs a link, a line in the import contract and a README row"
 
 
-@pytest.mark.parametrize("module", ["slatewise", "slatewise.datasets", "slatewise.errors", "slatewise.serving", "slatewise.cli"])
+@pytest.mark.parametrize(
+    "module", ["slatewise", "slatewise.datasets", "slatewise.errors", "slatewise.serving", "slatewise.cli"]
+)
 def test_light_modules_do_not_load_torch(module: str) -> None:
     code = f"import {module}, sys; print(sorted({{'torch', 'transformers'}} & set(sys.modules)))"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd="/")

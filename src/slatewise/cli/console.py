@@ -12,8 +12,16 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from ..errors import ArtefactError, BundleError, EvidenceError, LogFormatError, ModelNotFoundError, NotTrainedError
-from ..errors import SlatewiseError, UnknownItemError
+from ..errors import (
+    ArtefactError,
+    BundleError,
+    EvidenceError,
+    LogFormatError,
+    ModelNotFoundError,
+    NotTrainedError,
+    SlatewiseError,
+    UnknownItemError,
+)
 
 EXIT_CODES: dict[type[BaseException], int] = {
     LogFormatError: 3,
@@ -26,10 +34,24 @@ EXIT_CODES: dict[type[BaseException], int] = {
 }
 EXIT_HELP = (
     "Exit codes: 0 done; 1 a defect of slatewise; 2 wrong usage; 3 the data cannot be used; "
-    "4 an artefact folder is missing, unfinished or built otherwise; 5 no text model; 130 interrupted (run again to resume)."
+    "4 an artefact folder is missing, unfinished or built otherwise; 5 no text model; "
+    "130 interrupted (run again to resume)."
 )
 
 ProgressCall = Callable[[int, int, str], None]
+
+
+PAGE_WIDTH = 140
+"""Columns of a table that is written to a file or a pipe, where no terminal says how wide it is."""
+
+
+def _stdout() -> Console:
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=PAGE_WIDTH)
+
+
+def _nothing(done: int, total: int, words: str) -> None:  # noqa: ARG001
+    """Progress that nobody sees."""
 
 
 @dataclass
@@ -39,7 +61,7 @@ class Reporter:
     as_json: bool = False
     quiet: bool = False
     err: Console = field(default_factory=lambda: Console(stderr=True, highlight=False))
-    out: Console = field(default_factory=lambda: Console(highlight=False))
+    out: Console = field(default_factory=_stdout)
 
     def say(self, text: str) -> None:
         """A line for a person; nothing under `--quiet`."""
@@ -51,11 +73,11 @@ class Reporter:
         """A long step: a bar on a terminal, a line at start and end elsewhere. Yields the progress callback."""
         began = time.monotonic()
         if self.quiet:
-            yield lambda done, total, words: None
+            yield _nothing
             return
         if not self.err.is_terminal:
             self.err.print(f"{title} ...")
-            yield lambda done, total, words: None
+            yield _nothing
         else:
             bar = Progress(
                 TextColumn("{task.description}"),
@@ -78,7 +100,7 @@ class Reporter:
             return
         table = Table(title=title, title_justify="left")
         for number, column in enumerate(columns):
-            table.add_column(column, justify="left" if number == 0 else "right", no_wrap=number == 0)
+            table.add_column(column, justify="left" if number == 0 else "right", overflow="fold")
         for row in rows:
             table.add_row(*(str(cell) for cell in row))
         self.out.print(table)

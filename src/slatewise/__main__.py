@@ -1,0 +1,5 @@
+"""`python -m slatewise`."""
+
+from .cli import main
+
+main()
