@@ -50,7 +50,7 @@ def _stdout() -> Console:
     return console if console.is_terminal else Console(highlight=False, width=PAGE_WIDTH)
 
 
-def _nothing(done: int, total: int, words: str) -> None:  # noqa: ARG001
+def _nothing(done: int, total: int, words: str) -> None:
     """Progress that nobody sees."""
 
 

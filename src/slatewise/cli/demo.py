@@ -143,7 +143,7 @@ def run_demo(
     )
     clock.lap("export")
     next_item = steps.next_item_step(reporter, log, encoder, steps.HELD_OUT)
-    _tell(reporter, out, next_item, fitted, best, bundle)
+    _tell(reporter, out, next_item, best, bundle)
     return {
         "out": str(out),
         "report": str(out / "evaluation" / "report.html"),
@@ -212,7 +212,7 @@ def best_agent(summary: list[dict[str, Any]], agents: tuple[str, ...]) -> str:
 def _notes(source: str | None) -> list[str]:
     if source is None:
         return [
-            "The truth is the made-up shop itself; no agent, encoder or fitted shopper has seen anything of it but its log."
+            "The truth is the made-up shop itself; no agent, encoder or fitted shopper saw more of it than its log."
         ]
     return [
         f"'{LATER}' is a simulator too: fitted on the later sessions of the same log, with states of another kind. "
@@ -224,7 +224,6 @@ def _tell(
     reporter: Reporter,
     out: Path,
     next_item: list[dict[str, Any]],
-    fitted: Mapping[str, Any],
     best: str,
     bundle: Mapping[str, Any],
 ) -> None:
