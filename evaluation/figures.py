@@ -9,12 +9,15 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from ..errors import EvidenceError
 from .drawing import INK, MARKERS, PAPER, SERIES, SOFT, STYLES, WIDTH, as_png, canvas, key
 from .metrics import ALL_METRICS
 from .outcomes import Outcomes
-from .words import heading, how_much, is_settled, number
+from .words import heading, how_much, is_settled, number, rows_of
+
+_STRETCHES = 30  # points of a learning curve
 
 
 def _scaled(metric: str) -> tuple[float, str]:
@@ -97,7 +100,7 @@ def paired_differences(
     figure, (axis,) = canvas(WIDTH, 0.8 + 0.32 * len(table))
     axis.axvline(0, color=SOFT, linewidth=1.2)
     right = max(float(high.max()), 0.0)
-    for at, row in enumerate(table.to_dict("records")):
+    for at, row in enumerate(rows_of(table)):
         settled = is_settled(row, level)
         colour = SERIES[2] if settled and row["difference"] > 0 else SERIES[1] if settled else SERIES[7]
         axis.hlines(at, low[at], high[at], color=colour, linewidth=2.2, alpha=0.55)
@@ -120,6 +123,8 @@ def paired_differences(
 def learning_curves(curves: pd.DataFrame, *, label: str = "Reward a session") -> Figure:
     """What policies earned while they learnt: the mean over trainings, and a band from the worst to the best.
 
+    Each point is the mean over a thirtieth of the training; single rows of a curve rest on a few sessions each.
+
     Args:
         curves: columns `policy`, `training_seed`, `steps` (slates shown), `value`.
         label: of the value.
@@ -133,7 +138,9 @@ def learning_curves(curves: pd.DataFrame, *, label: str = "Reward a session") ->
     figure, (axis,) = canvas(WIDTH, 3.3)
     for number_, (policy, part) in enumerate(curves.groupby("policy", sort=False)):
         colour, style = SERIES[number_ % len(SERIES)], STYLES[number_ % len(STYLES)]
-        runs = part.pivot_table(index="steps", columns="training_seed", values="value").sort_index()
+        stretch = max(float(part["steps"].max()) / _STRETCHES, 1.0)
+        part = part.assign(steps=np.ceil(part["steps"] / stretch) * stretch)
+        runs = part.pivot_table(index="steps", columns="training_seed", values="value", aggfunc="mean").sort_index()
         runs = runs.interpolate(method="index", limit_area="inside")
         steps = runs.index.to_numpy(dtype=float)
         if runs.shape[1] > 1:
@@ -204,7 +211,7 @@ def position_curve(places: pd.DataFrame, policies: Sequence[str] | None = None) 
     for axis, title in zip(axes, ("Looked at, %", "Clicked, %"), strict=True):
         axis.set_title(title, loc="left", color=INK, fontsize=10)
         axis.set_xlabel("Place on the slate")
-        axis.xaxis.get_major_locator().set_params(integer=True)
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         axis.set_ylim(bottom=0)
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right center", frameon=False, fontsize=9, labelcolor=INK)

@@ -13,6 +13,7 @@ from ..datasets.artefact import package_versions, write_json
 from ..errors import ArtefactError, EvidenceError
 from .intervals import compare_all, summarise
 from .outcomes import FIXED, Outcomes
+from .words import rows_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,7 +140,7 @@ def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
     """Rows as JSON values; what is not finite becomes null, since JSON has no nan."""
     return [
         {name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in row.items()}
-        for row in frame.to_dict("records")
+        for row in rows_of(frame)
     ]
 
 

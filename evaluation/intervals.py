@@ -147,8 +147,8 @@ def _cells(frame: pd.DataFrame, metrics: Sequence[str]) -> tuple[list[tuple[str,
     cells: list[tuple[str, int]] = []
     tables: list[Array] = []
     known: NDArray[np.int64] | None = None
-    for key, part in frame.groupby(["policy", "training_seed"], sort=False):
-        policy, training_seed = key  # pyright: ignore[reportGeneralTypeIssues]
+    for _, part in frame.groupby(["policy", "training_seed"], sort=False):
+        policy, training_seed = str(part["policy"].iloc[0]), int(part["training_seed"].iloc[0])
         ordered = part.sort_values("shopper", kind="stable")
         who = ordered["shopper"].to_numpy(dtype=np.int64)
         if known is not None and not np.array_equal(who, known):
@@ -157,7 +157,7 @@ def _cells(frame: pd.DataFrame, metrics: Sequence[str]) -> tuple[list[tuple[str,
                 f"against {len(known)}; judge all policies with the same seed and number of shoppers"
             )
         known = who
-        cells.append((str(policy), int(training_seed)))
+        cells.append((policy, training_seed))
         tables.append(np.stack([column(ordered, name) for name in columns], 1))
     if known is None or len(known) < 2:
         raise EvidenceError(f"an interval needs at least 2 shoppers, got {0 if known is None else len(known)}")

@@ -20,7 +20,7 @@ from .drawing import as_svg
 from .findings import Evaluation
 from .metrics import ALL_METRICS
 from .outcomes import FIXED
-from .words import as_rows, decimals, heading, how_much, is_settled, number, sentence
+from .words import as_rows, decimals, heading, how_much, is_settled, number, rows_of, sentence
 
 _SHOWN_MOST = 5  # items named for each policy
 _FIGURES = ("mean", "value", "gain")  # columns that `low` and `high` may belong to
@@ -163,8 +163,7 @@ def _told(evaluation: Evaluation, level: float) -> list[dict[str, Any]]:
     table = evaluation.comparisons
     family = table.groupby("simulator")["policy"].transform("size") if len(table) else []
     told = []
-    for row, size in zip(table.to_dict("records"), family, strict=True):
-        one = {str(name): value for name, value in row.items()}
+    for one, size in zip(rows_of(table), family, strict=True):
         settled = is_settled(one, level)
         outcome = ("better" if one["difference"] > 0 else "worse") if settled else "open"
         told.append({**one, "sentence": sentence(one, level=level, family=int(size)), "outcome": outcome})
@@ -241,7 +240,10 @@ def _shown_most(evaluation: Evaluation, catalogue: pd.DataFrame | None) -> list[
         rows.append(
             {
                 "policy": policy,
-                "items": [(names[int(item) - 1], f"{100 * share:.1f} %") for item, share in top.items()],  # pyright: ignore[reportArgumentType]
+                "items": [
+                    (names[item - 1], f"{100 * share:.1f}\N{NO-BREAK SPACE}%")
+                    for item, share in zip(top.index.tolist(), top.tolist(), strict=True)
+                ],
                 "tenth": f"{100 * held:.0f} %",
             }
         )
@@ -261,8 +263,11 @@ def _as_table(frame: pd.DataFrame | None) -> dict[str, Any] | None:
         half = ((part["high"].astype(float) - part["low"].astype(float)) / 2).replace(0, math.nan).median()
         places[kind] = decimals(-half, half, float(part[figure].abs().max()))
     rows = []
-    for kind, row in zip(kinds, frame.to_dict("records"), strict=True):
-        rows.append([_span(row, figure, places[kind]) if name == figure else _cell(row[name]) for name in names])
+    for kind, row in zip(kinds, rows_of(frame), strict=True):
+        cells = {name: _cell(row[name]) for name in names}
+        if figure is not None:
+            cells[figure] = _span(row, figure, places[kind])
+        rows.append(list(cells.values()))
     return {"columns": [name.replace("_", " ") for name in names], "rows": rows}
 
 
@@ -272,7 +277,7 @@ def _cell(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) else number(value, decimals(math.nan, math.nan, value) + 2)
 
 
-def _span(row: Mapping[Any, Any], figure: str, places: int) -> str:
+def _span(row: Mapping[str, Any], figure: str, places: int) -> str:
     """A figure with its interval, or a dash for what is nothing by definition (a model's gain over itself)."""
     value, low, high = (float(row[name]) for name in (figure, "low", "high"))
     if value == low == high == 0:
@@ -286,7 +291,7 @@ def _evidence(frame: pd.DataFrame | None) -> list[dict[str, Any]]:
     if frame is None:
         return []
     rows = []
-    for row in frame.to_dict("records"):
+    for row in rows_of(frame):
         low, high, value = (math.nan if row[name] is None else float(row[name]) for name in ("low", "high", "value"))
         places = decimals(low, high, value)
         span = f"{number(low, places)} to {number(high, places)}" if math.isfinite(low) and math.isfinite(high) else "–"

@@ -13,6 +13,11 @@ HEADLINE = ("reward", "revenue", "ctr", "conversion", "slates")
 EARNED = ("reward", "revenue")
 
 
+def rows_of(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows of a table, each by its columns' names."""
+    return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
+
+
 def decimals(low: float, high: float, value: float) -> int:
     """Decimals that an interval's half-width supports, or the value where there is no interval.
 
@@ -68,11 +73,12 @@ def as_rows(
     columns = ["policy", *(["simulator"] if several else []), *(heading(name, currency) for name in held)]
     places = {name: _column_decimals(summary[summary["metric"] == name], ALL_METRICS[name]) for name in held}
     rows = []
-    for (simulator, policy), part in summary.groupby(["simulator", "policy"], sort=False):  # pyright: ignore[reportGeneralTypeIssues]
-        of = part.set_index("metric")
+    for _, part in summary.groupby(["simulator", "policy"], sort=False):
+        simulator, policy = part["simulator"].iloc[0], part["policy"].iloc[0]
+        of = {row["metric"]: row for row in rows_of(part)}
         cells = []
         for name in held:
-            mean, low, high = (float(of.loc[name, side]) for side in ("mean", "low", "high"))  # pyright: ignore[reportArgumentType]
+            mean, low, high = (float(of[name][side]) for side in ("mean", "low", "high"))
             cells.append(interval(mean, low, high, ALL_METRICS[name], places[name]))
         rows.append([str(policy), *([str(simulator)] if several else []), *cells])
     return columns, rows
@@ -136,5 +142,6 @@ def sentence(comparison: Mapping[str, Any], *, level: float = 0.95, family: int 
         said = f"{a} had a {label} {amount} {'higher' if up else 'lower'} than {b}"
     if not is_settled(comparison, level):
         p = number(comparison["p_adjusted"], 2)
-        return f"{said}, which may still be chance among {family} comparisons (adjusted p = {p})."
+        among = f" among {family} comparisons" if family > 1 else ""
+        return f"{said}, which may still be chance{among} (adjusted p = {p})."
     return f"{said}."

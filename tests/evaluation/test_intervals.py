@@ -59,41 +59,41 @@ def test_seeds_widen_the_interval_by_students_t() -> None:
 
 @pytest.mark.parametrize(
     ("seeds", "of_seed", "of_shopper", "of_both"),
-    [(3, 0.0, 1.0, 1.0), (3, 0.05, 1.0, 1.0), (3, 0.5, 1.0, 1.0), (5, 0.1, 0.5, 2.0), (5, 0.3, 1.0, 0.0)],
-    ids=["seeds equal", "seeds differ a little", "seeds differ much", "noise", "no noise"],
+    [(3, 0.0, 1.0, 1.0), (3, 0.05, 1.0, 1.0), (3, 0.5, 1.0, 1.0), (5, 0.1, 0.5, 2.0)],
+    ids=["seeds equal", "seeds differ a little", "seeds differ much", "noise"],
 )
 def test_intervals_cover_the_truth(seeds: int, of_seed: float, of_shopper: float, of_both: float) -> None:
-    rng, runs, shoppers, hit = np.random.default_rng(7), 200, 150, 0
+    rng, runs, shoppers, hit = np.random.default_rng(7), 200, 100, 0
     for _ in range(runs):
         people = rng.normal(0, of_shopper, (1, shoppers))
         rewards = 3 + rng.normal(0, of_seed, (seeds, 1)) + people + rng.normal(0, of_both, (seeds, shoppers))
-        row = summarise(Outcomes(sessions("p", rewards)), ["reward"], resamples=400).iloc[0]
+        row = summarise(Outcomes(sessions("p", rewards)), ["reward"], resamples=300).iloc[0]
         hit += row["low"] <= 3 <= row["high"]
     assert 0.90 <= hit / runs <= 0.99
 
 
 def test_intervals_of_a_ratio_cover_the_truth() -> None:
-    rng, runs, shoppers, hit = np.random.default_rng(3), 200, 150, 0
+    rng, runs, shoppers, hit = np.random.default_rng(3), 200, 100, 0
     for _ in range(runs):
         slates = rng.geometric(0.2, (3, shoppers))
         chance = np.clip(0.3 + rng.normal(0, 0.03, (3, 1)), 0, 1)
         clicks = rng.binomial(slates, chance)
         row = summarise(
-            Outcomes(sessions("p", clicks * 1.0, clicks=clicks, slates=slates)), ["ctr"], resamples=400
+            Outcomes(sessions("p", clicks * 1.0, clicks=clicks, slates=slates)), ["ctr"], resamples=300
         ).iloc[0]
         hit += row["low"] <= 0.3 <= row["high"]
     assert 0.90 <= hit / runs <= 0.99
 
 
 def test_paired_differences_cover_the_truth_and_shrink_with_common_shoppers() -> None:
-    rng, runs, shoppers, hit = np.random.default_rng(5), 200, 150, 0
+    rng, runs, shoppers, hit = np.random.default_rng(5), 200, 100, 0
     widths = []
     for _ in range(runs):
         people = rng.normal(0, 3, (1, shoppers))
         learnt = 1.5 + people + rng.normal(0, 0.1, (3, 1)) + rng.normal(0, 0.5, (3, shoppers))
         rule = 1.0 + people + rng.normal(0, 0.5, (1, shoppers))
         frame = pd.concat([sessions("learnt", learnt), sessions("rule", rule, fixed=True)])
-        found = compare(Outcomes(frame), "learnt", "rule", resamples=400)
+        found = compare(Outcomes(frame), "learnt", "rule", resamples=300)
         hit += found.low <= 0.5 <= found.high
         widths.append(found.high - found.low)
     assert 0.90 <= hit / runs <= 0.99
