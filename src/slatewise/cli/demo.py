@@ -97,6 +97,7 @@ def run_demo(
             selection=steps.Selection(part="test"),
             encoder_folder=None,
             settings={"seed": seed, "held_out": 0.0},
+            text_model=text_model,
             force=force,
             title="fitting shoppers of another kind on the later sessions",
         )

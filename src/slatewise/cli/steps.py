@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import pandas as pd
 
 from ..datasets.artefact import artefact_id, read_config, write_json
@@ -155,10 +156,13 @@ def fit_step(
     selection: Selection,
     encoder_folder: Path | None,
     settings: Mapping[str, Any] | None = None,
+    text_model: str | None = None,
     force: bool = False,
     title: str = "fitting shoppers",
 ) -> dict[str, Any]:
     """Fit simulated shoppers on a selection of a log, with the encoder named, or by plain means of text vectors."""
+    import torch
+
     from ..encoders import MeanEncoder, TextEncoder, load_encoder
     from ..simulators.fit import FitConfig, fit
 
@@ -166,7 +170,8 @@ def fit_step(
     inputs = {"log": selection.named(log_folder)}
     with reporter.step(title) as progress:
         if encoder_folder is None:
-            encoder = MeanEncoder.from_vectors(TextEncoder().encode(log.catalogue.texts()))
+            vectors = TextEncoder(text_model).encode(log.catalogue.texts())
+            encoder = MeanEncoder(torch.from_numpy(np.vstack([np.zeros_like(vectors[:1]), vectors])))
         else:
             encoder, inputs["encoder"] = load_encoder(encoder_folder), artefact_id(encoder_folder, "encoder")
         fit(
@@ -191,7 +196,7 @@ def fit_command(
     text_model: str | None,
     held_out: float,
     seed: int,
-    priors: Mapping[str, float],
+    priors: Mapping[str, Any],
     force: bool = False,
 ) -> dict[str, Any]:
     """`fit`, with an encoder of the shopper's own pretrained first where none is named.
@@ -246,11 +251,10 @@ def train_step(
 
     encoder, shopper = load_encoder(encoder_folder), load_shopper(shopper_folder)
     available = ShopLog.load(log_folder).catalogue.available
+    parts = {"shopper": shopper, "encoder": encoder, "k": k, "reward": reward, "available": available}
     with reporter.step(f"training {agent}, {len(seeds)} seeds") as progress:
         train(
-            lambda seed: SB3Bridge.make(
-                ENVS, shopper=shopper, encoder=encoder, k=k, reward=reward, available=available
-            ),
+            lambda _seed: SB3Bridge.make(ENVS, **parts),
             out,
             config={"ppo": PPOConfig, "dqn": DQNConfig}[agent](),
             item_vectors=encoder.item_vectors,
