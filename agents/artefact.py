@@ -10,6 +10,7 @@ A finished folder of kind "agent":
 """
 
 import csv
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -246,10 +247,11 @@ def _write_description(folder: Path, scorer: SlateScorer, algorithm: str, seeds:
 
 
 def _last_row(folder: Path) -> dict[str, float]:
-    """The last row of a seed's learning curve."""
+    """The last row of a seed's learning curve, without what could not be measured."""
     with (folder / "curve.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
-    return {name: float(value) for name, value in rows[-1].items()} if rows else {}
+    last = {name: float(value) for name, value in rows[-1].items()} if rows else {}
+    return {name: value for name, value in last.items() if math.isfinite(value)}
 
 
 def _teller(progress: Progress | None, before: int, total: int, words: str) -> Callable[[int], None] | None:

@@ -213,9 +213,13 @@ class NextItemPolicy(_Ranking):
     """
 
     def __init__(
-        self, item_vectors: ArrayLike, k: int, available: ArrayLike | None = None, counts: ArrayLike | None = None
+        self,
+        item_vectors: ArrayLike | torch.Tensor,
+        k: int,
+        available: ArrayLike | None = None,
+        counts: ArrayLike | None = None,
     ) -> None:
-        self.item_vectors = np.asarray(item_vectors, dtype=np.float32)
+        self.item_vectors = torch.as_tensor(item_vectors, dtype=torch.float32).detach().cpu().numpy()
         super().__init__(k, np.ones(len(self.item_vectors)) if available is None else available)
         counts = np.zeros(len(self.item_vectors)) if counts is None else np.asarray(counts, dtype=np.float64)
         self.popularity = (1e-6 * counts / max(counts.max(), 1.0)).astype(np.float32)

@@ -46,7 +46,7 @@ class SlateQPolicy(BasePolicy):
         lr_schedule: Schedule,
         *,
         hidden: int = 128,
-        scale: float = 10.0,
+        scale: float = 5.0,
         max_candidates: int = 2_000,
     ) -> None:
         super().__init__(observation_space, action_space)
@@ -298,7 +298,7 @@ class DQNConfig:
     max_grad_norm: float = 10.0
     hidden: int = 128
     """Width of the hidden layers."""
-    scale: float = 10.0
+    scale: float = 5.0
     """What `state . item` is multiplied by in the untrained choice model."""
     max_candidates: int = 2_000
     """Above this many items, only so many nearest the state are scored; see `SlateScorer`."""

@@ -156,6 +156,8 @@ class SlatePPO(PPO):
     def _update_info_buffer(self, infos: list[dict[str, Any]], dones: Any = None) -> None:
         super()._update_info_buffer(infos, dones)
         # The one place where stable-baselines3 shows infos before the step is added to the buffer.
+        if self.credit == "slot" and "clicked" not in infos[0]:
+            raise ValueError(f"credit='slot' reads infos['clicked'] (slot or -1); the env gave {sorted(infos[0])}")
         self.rollout_buffer.clicked[self.rollout_buffer.pos] = [info.get("clicked", -1) for info in infos]
 
     def train(self) -> None:

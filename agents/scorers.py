@@ -130,7 +130,7 @@ class SlateScorer(nn.Module):
         Raises:
             ValueError: shapes do not fit, a number is not finite, or fewer than k items are available.
         """
-        table = torch.as_tensor(vectors, dtype=torch.float32)
+        table = torch.as_tensor(vectors, dtype=torch.float32).detach()
         if table.ndim != 2 or table.shape[1] != self.dim:
             raise ValueError(
                 f"item vectors must be (n_items + 1, {self.dim}), as wide as the state; got {tuple(table.shape)}"

@@ -10,7 +10,9 @@ import torch
 
 from slatewise.agents import DQNConfig, PPOConfig, load_agent, load_agents, save_agent, train
 from slatewise.agents.artefact import AgentConfig
+from slatewise.agents.checkpoint import Curve, restore, save
 from slatewise.errors import ArtefactError
+from slatewise.testing.batteries import check_policy
 
 CONFIGS: list[AgentConfig] = [PPOConfig(rollout=256, hidden=16), DQNConfig(learning_starts=200, hidden=16)]
 
@@ -90,10 +92,8 @@ def test_a_killed_training_goes_on_where_it_was(taste_shop: Any, config: AgentCo
 def test_a_checkpoint_restores_weights_and_optimiser_exactly(
     taste_shop: Any, config: AgentConfig, tmp_path: Path
 ) -> None:
-    from slatewise.agents.checkpoint import Curve, restore, save
-
     env = taste_shop()
-    agent = config.build(env, item_vectors=env.item_vectors, seed=0).learn(600)
+    agent: Any = config.build(env, item_vectors=env.item_vectors, seed=0).learn(600)
     save(agent, Curve(100), tmp_path / "one.safetensors")
     other = config.build(taste_shop(), item_vectors=np.zeros_like(env.item_vectors), seed=5)
     restore(other, Curve(100), tmp_path / "one.safetensors")
@@ -130,6 +130,7 @@ def test_sampled_slates_repeat_with_the_policy_and_differ_from_the_greedy(taste_
     first, second = (load_agent(tmp_path / "agent").predict(states, deterministic=False)[0] for _ in range(2))
     np.testing.assert_array_equal(first, second)
     policy = load_agent(tmp_path / "agent")
+    check_policy(policy, states, 30)
     assert (policy.predict(states)[0] != first).any()
     assert policy.predict(env.states[0])[0].shape == (3,)
 

@@ -11,6 +11,7 @@ from slatewise.agents.baselines import item_similarity, touch_counts
 from slatewise.datasets.schema import Event
 from slatewise.datasets.tokens import Tokens
 from slatewise.simulators.fitted import ChoiceScores
+from slatewise.testing.batteries import check_policy
 
 V, SHOWN, C = Event.VIEW, Event.IMPRESSION, Event.CLICK
 
@@ -111,6 +112,15 @@ def test_myopic_slates_earn_most_of_what_they_are_for(value: Any, slate: list[in
     slates = policy.predict(seen([1], [2]))[0]
     assert slates.dtype == np.int64
     assert slates.tolist() == [slate] * 2
+
+
+def test_every_baseline_keeps_the_promises_of_a_policy(tokens: Tokens) -> None:
+    observation = seen([1], [2, 5], [3, 1, 2], [])
+    check_policy(RandomPolicy(np.ones(7), 3), observation, 6, repeatable=False)
+    for policy in (PopularPolicy.from_tokens(tokens, 6, 3), ItemKNNPolicy.from_tokens(tokens, 6, 3)):
+        check_policy(policy, observation, 6)
+    check_policy(NextItemPolicy(np.eye(7, 4), 3), observation, 6)
+    check_policy(MyopicPolicy(Chooser(), 2), observation, 3)  # type: ignore[arg-type]
 
 
 def test_policies_that_read_histories_say_so(tokens: Tokens) -> None:

@@ -113,6 +113,14 @@ def test_settings_out_of_range_are_named(settings: dict[str, Any]) -> None:
         PPOConfig(**settings)
 
 
+def test_an_env_that_does_not_say_what_was_clicked_is_refused(taste_shop: Any) -> None:
+    env = taste_shop()
+    step = env.step_wait
+    env.step_wait = lambda: (lambda o, r, d, i: (o, r, d, [{} for _ in i]))(*step())
+    with pytest.raises(ValueError, match="clicked"):
+        QUICK.build(env, item_vectors=env.item_vectors).learn(100)
+
+
 def test_a_table_of_another_catalogue_is_refused(taste_shop: Any) -> None:
     env = taste_shop()
     with pytest.raises(ValueError, match="needs 31 rows; got 30"):
