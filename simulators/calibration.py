@@ -30,7 +30,8 @@ def calibration_table(shopper: FittedShopper, log: ShopLog | Observed, *, bins: 
     Returns:
         One row a group: `part`, one of `PARTS`; `group`, the place (from 1) for examination, the number of the slate
         for leaving, otherwise the bin, from the lowest chance; `count`; `predicted` and `observed` mean chance; `low`
-        and `high`, 95 % interval of what was observed (Wilson 1927). Empty without slates.
+        and `high`, 95 % interval of what was observed (Wilson 1927). Empty without slates; without leaving where the
+        log's sessions were sampled by length.
 
     Raises:
         EvidenceError: the log has nothing to judge by.
@@ -54,6 +55,8 @@ def calibration_table(shopper: FittedShopper, log: ShopLog | Observed, *, bins: 
         foretold = stage.chance(features, item[took]).numpy()[reached]
         rows += _groups(part, _bins(foretold, bins), foretold, outcome[took][reached] >= deeper)
 
+    if seen.length_biased:
+        return pd.DataFrame(rows, columns=_COLUMNS)
     at, taken = leaving_rows(slates, seen.seen, data)
     foretold = model.leaving.chance(at.float(), taken).numpy()
     number = np.minimum(seen.seen.slates.numpy() + 1, 2 * bins)

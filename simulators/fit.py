@@ -18,9 +18,9 @@ from .calibration import calibration_table
 from .fitted import FittedShopper, ShopperModel
 from .funnel import fit_dwell
 from .learn import LearnedChoice, Strengths, arrivals, learn_choice, nothing_for_click_rate
-from .learn_after import assumed_funnel, assumed_leaving, learn_funnel, learn_leaving
+from .learn_after import assumed_leaving, learn_funnel, learn_leaving
 from .likelihood import slate_likelihood
-from .observed import Observed, outcomes
+from .observed import After, Observed
 from .occasions import Occasions, next_views, views
 from .priors import LEARNED, Evidence, Priors, evidence_table
 from .replay import Progress
@@ -146,7 +146,7 @@ def fit_shopper(
     else:
         occasions = next_views(train, alternatives=config.alternatives, most=config.max_next_views, rng=rng)
     learned = learn_choice(train, occasions, encoder, weight, config.priors, config.strengths, progress)
-    shopper, evidence, parameters = _assembled(train, encoder, learned, weight, from_slates, config, rng)
+    shopper, evidence, parameters = _assembled(train, encoder, learned, occasions, weight, config, rng)
     report: dict[str, Any] = {
         "counts": _counts(train, from_slates, len(occasions)),
         "evidence": records(evidence_table(evidence)),
@@ -206,25 +206,23 @@ def _assembled(
     log: ShopLog,
     encoder: StateEncoder,
     learned: LearnedChoice,
+    occasions: Occasions,
     weight: NDArray[np.float64],
-    from_slates: bool,
     config: FitConfig,
     rng: np.random.Generator,
 ) -> tuple[FittedShopper, list[Evidence], list[dict[str, Any]]]:
     """The shopper, what its parts rest on, and its parameters."""
     priors, slates, n_items = config.priors, log.slates, log.catalogue.n_items
-    of_slate, effects = weight[slates.session], config.strengths.effects(encoder)
-    if from_slates:
-        funnel = learn_funnel(slates, learned.data, of_slate, effects, priors, config.min_events)
-    else:
-        funnel = assumed_funnel(n_items, priors, f"{int((slates.clicked >= 0).sum())} clicks on slates")
+    from_slates = occasions.correction is None
+    often, effects, least = weight[occasions.session], config.strengths.effects(encoder), config.min_events
+    after = After.of_slates(slates) if from_slates else After.of_views(log, occasions)
+    funnel = learn_funnel(after, learned.data, often, effects, priors, least)
     if from_slates and not log.facts.get("length_biased"):
-        leaving = learn_leaving(slates, learned.seen, learned.data, of_slate, effects, priors, config.min_events)
+        leaving = learn_leaving(slates, learned.seen, learned.data, often, effects, priors, least)
     else:
         why = "sessions sampled by length" if from_slates else "no slates"
         leaving = assumed_leaving(n_items, priors, why)
-    seconds = slates.dwell.astype(np.float64)
-    dwell, time = fit_dwell(seconds, outcomes(slates).numpy(), of_slate, priors, config.min_events)
+    dwell, time = fit_dwell(after.seconds, after.outcome, often, priors, least)
     model = ShopperModel(
         facts=learned.facts,
         scaling=learned.scaling,

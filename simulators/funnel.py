@@ -56,30 +56,20 @@ def fit_stage(
     passed: NDArray[np.bool_],
     weight: NDArray[np.float64],
     *,
-    prior_rate: float,
-    least: int,
     effects: ItemEffects,
-) -> tuple[Stage, LogisticFit | None]:
+) -> tuple[Stage, LogisticFit]:
     """One step of the funnel.
 
     Args:
         scaled: (C, F) scaled item features of those who got as far as this step.
         items: (C,) their items.
-        passed: (C,) whether they passed it.
+        passed: (C,) whether they passed it, some of them and not all.
         weight: (C,) how often each counts.
-        prior_rate: chance to pass that is assumed where fewer than `least` passed, or fewer than `least` did not.
-        least: see there.
         effects: prior of the items' effects.
-
-    Returns:
-        The step, and its fit, or none where it was assumed.
     """
-    known = float(weight @ passed)
-    if known < least or weight.sum() - known < least:
-        return Stage.constant(prior_rate, len(effects.vectors) - 1), None
     x = np.column_stack([np.ones(len(items)), scaled[:, COLUMNS]])
-    centre = np.append(logit(known / weight.sum()), np.zeros(len(COLUMNS)))
-    spread = np.append(2.0, np.full(len(COLUMNS), 0.5))  # few events: a feature moves the odds by half as much, or less
+    centre = np.append(logit(float(np.average(passed, weights=weight))), np.zeros(len(COLUMNS)))
+    spread = np.append(2.0, np.full(len(COLUMNS), 0.5))  # few events: a feature moves the log odds by half or less
     fit = fit_logistic(x, passed, weight, items, centre=centre, spread=spread, prior=effects)
     return Stage(torch.from_numpy(fit.weights).float(), torch.from_numpy(fit.effects).float()), fit
 

@@ -13,14 +13,14 @@ from .choice_fit import ChoiceData
 from .funnel import Stage, fit_stage
 from .leaving import LEAVING_FEATURES, Leaving, constant_leaving, leaving_from
 from .logistic import ItemEffects, LogisticFit, fit_logistic, logit
-from .observed import chosen_items, leaving_rows, outcomes
+from .observed import After, leaving_rows
 from .priors import LEARNED, Evidence, Priors
 from .replay import Replay
 
 
 @dataclass(frozen=True, slots=True)
 class LearnedFunnel:
-    """The steps after a click, their fits (none where assumed), and what they rest on."""
+    """The steps after a click, their fits (none where there was too little), and what they rest on."""
 
     cart: Stage
     purchase: Stage
@@ -28,42 +28,32 @@ class LearnedFunnel:
     evidence: list[Evidence]
 
 
-def assumed_funnel(n_items: int, priors: Priors, seen: str) -> LearnedFunnel:
-    """The funnel of the priors alone; `seen` says what little evidence there was."""
-    stages = [Stage.constant(rate, n_items) for rate in (priors.cart_rate, priors.purchase_rate)]
-    return LearnedFunnel(stages[0], stages[1], {}, [_assumed(step, seen, priors) for step in ("cart", "purchase")])
-
-
-def _assumed(step: str, seen: str, priors: Priors) -> Evidence:
-    words = {"cart": "chance of a cart given a click", "purchase": "chance of a purchase given a cart"}
-    return Evidence.assumed(words[step], seen, f"{step}_rate", priors)
-
-
 def learn_funnel(
-    slates: Slates, data: ChoiceData, weight: NDArray[np.float64], effects: ItemEffects, priors: Priors, least: int
+    after: After, data: ChoiceData, weight: NDArray[np.float64], effects: ItemEffects, priors: Priors, least: int
 ) -> LearnedFunnel:
-    """Fit carts given clicks, and purchases given carts; a step with fewer than `least` events either way is assumed.
+    """Fit carts given clicks, and purchases given carts.
 
-    A purchase counts as a cart, whether or not the shop logged one.
+    A purchase counts as a cart, whether or not the shop logged one. With fewer than `least` events a step has one
+    chance for all, which counts the prior as if it had been seen `least` times; without any event it is the prior.
     """
-    outcome, item = outcomes(slates).numpy(), chosen_items(slates).numpy()
-    took = np.flatnonzero(outcome >= 1)
-    features = data.features.numpy()[took, slates.clicked[took]]
+    took = np.flatnonzero(after.outcome >= 1)
+    outcome, item, often = after.outcome[took], after.item[took], weight[took]
+    features = data.features.numpy()[took, data.clicked.numpy()[took]]
     stages, fits, evidence = {}, {}, []
     for step, depth in (("cart", 2), ("purchase", 3)):
-        reached = outcome[took] >= depth - 1
-        passed, w = outcome[took][reached] >= depth, weight[took][reached]
+        reached = outcome >= depth - 1
+        passed, w = outcome[reached] >= depth, often[reached]
+        got, tries = float(w @ passed), float(w.sum())
+        words = "chance of a cart given a click" if depth == 2 else "chance of a purchase given a cart"
         count = f"{passed.sum()} {step}s of {reached.sum()} {'clicks' if depth == 2 else 'carts'}"
-        rate = priors.cart_rate if step == "cart" else priors.purchase_rate
-        stages[step], fit = fit_stage(
-            features[reached], item[took][reached], passed, w, prior_rate=rate, least=least, effects=effects
-        )
-        if fit is None:
-            evidence.append(_assumed(step, count, priors))
-        else:
-            fits[step] = fit
-            words = "chance of a cart given a click" if step == "cart" else "chance of a purchase given a cart"
+        if got >= least and tries - got >= least:
+            stages[step], fits[step] = fit_stage(features[reached], item[reached], passed, w, effects=effects)
             evidence.append(Evidence.rate(words, int(passed.sum()), int(reached.sum()), count))
+            continue
+        prior = priors.cart_rate if depth == 2 else priors.purchase_rate
+        rate = (got + least * prior) / (tries + least) if got else prior
+        stages[step] = Stage.constant(rate, len(effects.vectors) - 1)
+        evidence.append(Evidence.drawn(words, count, f"{step}_rate", priors, rate, int(got), int(tries)))
     return LearnedFunnel(stages["cart"], stages["purchase"], fits, evidence)
 
 

@@ -70,10 +70,10 @@ def slate_likelihood(
 
 @torch.no_grad()
 def choice_chances(weights: ChoiceWeights, data: ChoiceData) -> tuple[Tensor, Tensor]:
-    """(S,) log chance of what was done, and (S, K) log chance of a click on each slot."""
+    """(S,) log chance of what was done, and (S, K) what slots rank by: log chance of a click, utility of next views."""
     utility = (data.features @ weights.item + weights.effects[data.items]).masked_fill(data.items == 0, NEVER)
     if data.correction is not None:
-        return log_likelihood(weights, data), utility + data.correction
+        return log_likelihood(weights, data), utility
     nothing = (data.outside * weights.outside).sum(1)
     chances = slate_log_chances(utility, nothing, depth_log_chances(weights.proceed, utility.shape[1]))
     return log_likelihood(weights, data), chances[:, :-1]

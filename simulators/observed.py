@@ -7,12 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ..datasets.log import ShopLog, Slates
+from ..datasets.schema import Event
+from ..datasets.tokens import Ints
 from ..errors import EvidenceError
 from .choice_fit import ChoiceData
-from .features import Scaling
 from .fitted import FittedShopper
 from .funnel import outcome_codes
 from .leaving import leaving_features, mean_match
@@ -27,12 +29,14 @@ class Observed:
     Attributes:
         occasions: the moments of choice. seen: their features before scaling.
         data: what the choice likelihood reads. slates: the log's slates; none where choices are next views.
+        length_biased: whether the log's sessions were sampled by length, so that it cannot tell when shoppers leave.
     """
 
     occasions: Occasions
     seen: Replay
     data: ChoiceData
     slates: Slates | None
+    length_biased: bool
 
     @classmethod
     def by(cls, shopper: FittedShopper, log: ShopLog, *, seed: int = 0, progress: Progress | None = None) -> "Observed":
@@ -57,11 +61,47 @@ class Observed:
                 f"{len(log)} sessions hold no {'slate' if model.from_slates else 'next view'} to judge by"
             )
         seen = occasions.replay(log, shopper.encoder, model.facts, model.scaling.bend, progress)
-        return cls(occasions, seen, occasions.data(seen, _on_cpu(model.scaling)), slates)
+        data = occasions.data(seen, model.scaling.to(torch.device("cpu")))
+        return cls(occasions, seen, data, slates, bool(log.facts.get("length_biased")))
 
 
-def _on_cpu(scaling: Scaling) -> Scaling:
-    return scaling.to(torch.device("cpu"))
+@dataclass(frozen=True, slots=True)
+class After:
+    """What came of each occasion.
+
+    Attributes:
+        outcome: (S,) codes of `funnel.OUTCOMES`. item: (S,) the item clicked or viewed, 0 for none.
+        seconds: (S,) until the shopper's next slate or action; nan where none came.
+    """
+
+    outcome: Ints
+    item: Ints
+    seconds: NDArray[np.float64]
+
+    @classmethod
+    def of_slates(cls, slates: Slates) -> "After":
+        """What came of slates."""
+        return cls(outcomes(slates).numpy(), chosen_items(slates).numpy(), slates.dwell.astype(np.float64))
+
+    @classmethod
+    def of_views(cls, log: ShopLog, occasions: Occasions) -> "After":
+        """What came of next views: carts and purchases of the item at the time or later in the session."""
+        tokens, item = log.tokens, occasions.items[:, 0]
+        at = tokens.offsets[occasions.session] + occasions.before
+        outcome = np.ones(len(occasions), np.int64)
+        for depth, event in ((2, Event.CART), (3, Event.PURCHASE)):
+            deep = np.flatnonzero((tokens.events >= event) & (tokens.events <= Event.PURCHASE))
+            owner = np.searchsorted(tokens.offsets, deep, side="right") - 1
+            key = owner * (log.catalogue.n_items + 1) + tokens.items[deep]
+            # Sorted by session and item, then place: the last of a pair says whether any came at `at` or later.
+            order = np.lexsort((deep, key))
+            wanted = occasions.session * (log.catalogue.n_items + 1) + item
+            last = np.searchsorted(key[order], wanted, side="right") - 1
+            found = (last >= 0) & (key[order][last] == wanted) & (deep[order][last] >= at) if len(deep) else False
+            outcome[found] = depth
+        following = np.minimum(at + 1, len(tokens.items) - 1)
+        inside = at + 1 < tokens.offsets[occasions.session + 1]
+        return cls(outcome, item, np.where(inside, tokens.gaps[following], np.nan).astype(np.float64))
 
 
 def outcomes(slates: Slates) -> Tensor:

@@ -106,6 +106,15 @@ class Evidence:
         """A rate counted in the log, with its Wilson interval."""
         return cls(quantity, LEARNED, count, successes / trials, *wilson(successes, trials))
 
+    @classmethod
+    def drawn(
+        cls, quantity: str, count: str, prior: str, priors: Priors, value: float, successes: int, trials: int
+    ) -> Self:
+        """A rate of few events, `value`, drawn towards a prior; the prior itself where there was no event."""
+        if not successes:
+            return cls.assumed(quantity, count, prior, priors)
+        return cls(f"{quantity} (drawn to prior {prior})", LEARNED, count, value, *wilson(successes, trials))
+
 
 def wilson(successes: int, trials: int) -> tuple[float, float]:
     """95 % interval of a rate.

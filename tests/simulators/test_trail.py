@@ -1,0 +1,163 @@
+"""What a shopper remembers, the features made of it, and that a log replayed shows what the simulation saw."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from slatewise.datasets.catalogue import Catalogue
+from slatewise.datasets.schema import Event
+from slatewise.datasets.tokens import Tokens
+from slatewise.encoders.mean import MeanEncoder
+from slatewise.simulators.features import ITEM_FEATURES, OUTSIDE_FEATURES, item_facts, item_features, outside_features
+from slatewise.simulators.popularity import shown_popularity, viewed_popularity, without_own_views
+from slatewise.simulators.replay import replay
+from slatewise.simulators.trail import Trail
+
+ITEMS = 6
+
+
+@pytest.fixture
+def catalogue() -> Catalogue:
+    return Catalogue(
+        pd.DataFrame(
+            {
+                "item_id": [f"i{number}" for number in range(ITEMS)],
+                "text": "thing",
+                "category": ["a", "a", "a", "b", "b", "b"],
+                "brand": "x",
+                "price": [1.0, 2.0, 4.0, 10.0, 20.0, 40.0],
+                "available": True,
+            }
+        )
+    )
+
+
+@pytest.fixture
+def encoder() -> MeanEncoder:
+    rng = torch.Generator().manual_seed(0)
+    return MeanEncoder(torch.randn(ITEMS + 1, 8, generator=rng))
+
+
+def told(trail: Trail, price: torch.Tensor, items: list[int], event: Event) -> None:
+    trail.after_token(torch.tensor(items), torch.where(torch.tensor(items) > 0, int(event), 0), price)
+
+
+def test_features_are_what_their_names_say(catalogue: Catalogue, encoder: MeanEncoder) -> None:
+    facts = item_facts(catalogue, (np.arange(ITEMS + 1) / 10).astype(np.float32))
+    trail = Trail.start(1, torch.device("cpu"))
+    price = facts.price_in_category
+    told(trail, price, [1], Event.VIEW)
+    trail.after_slate(torch.tensor([[2, 4, 5]]))
+    told(trail, price, [2], Event.IMPRESSION)
+    trail.after_slate(torch.tensor([[4, 6, 0]]))
+    told(trail, price, [4], Event.PURCHASE)
+    trail.after_slate(torch.tensor([[2, 3, 4]]))
+    told(trail, price, [2], Event.IMPRESSION)
+    slate = torch.tensor([[1, 4, 5, 3]])
+    state = encoder.item_vectors[4:5]
+    raw = item_features(state, trail, slate, encoder.item_vectors, facts, bend=0.5)[0]
+    column = {name: raw[:, number] for number, name in enumerate(ITEM_FEATURES)}
+
+    np.testing.assert_allclose(column["match"], encoder.item_vectors[[1, 4, 5, 3]] @ state[0], rtol=1e-6)
+    assert float(column["match_high"][1]) == pytest.approx(0.5)
+    np.testing.assert_allclose(column["popularity"], [0.1, 0.4, 0.5, 0.3])
+    np.testing.assert_allclose(column["shown_before"], np.log1p([0, 3, 1, 1]), rtol=1e-6)
+    assert column["viewed_before"].tolist() == [1, 0, 0, 0]
+    assert column["clicked_before"].tolist() == [0, 1, 0, 0]
+    assert column["bought_before"].tolist() == [0, 1, 0, 0]
+    assert column["same_category"].tolist() == [0, 1, 1, 0]
+    np.testing.assert_allclose(column["category_share"], [0.5, 0.5, 0.5, 0.5])
+    np.testing.assert_allclose(column["category_clicks"], np.log1p([0, 1, 1, 0]), rtol=1e-6)
+    np.testing.assert_allclose(column["category_shown"], [0.3, 0.5, 0.5, 0.3], rtol=1e-6)
+    usual = float(price[[1, 4]].mean())
+    np.testing.assert_allclose(column["dearer"], (price[[1, 4, 5, 3]] - usual).clamp(min=0), rtol=1e-5)
+    np.testing.assert_allclose(column["cheaper"], (usual - price[[1, 4, 5, 3]]).clamp(min=0), rtol=1e-5)
+
+    sides = dict(zip(OUTSIDE_FEATURES, outside_features(trail)[0].tolist(), strict=True))
+    # Three slates, the last of them without interest.
+    assert sides == pytest.approx(
+        {"nothing": 1, "nothing_by_slate": np.log(4), "nothing_when_idle": np.log(2), "nothing_when_new": 0}
+    )
+
+
+def test_features_of_the_whole_catalogue_are_those_of_slates(catalogue: Catalogue, encoder: MeanEncoder) -> None:
+    facts = item_facts(catalogue, np.zeros(ITEMS + 1, np.float32))
+    trail = Trail.start(2, torch.device("cpu"))
+    trail.after_slate(torch.tensor([[1, 2], [3, 4]]), torch.tensor([True, False]))
+    told(trail, facts.price_in_category, [2, 5], Event.CLICK)
+    state = encoder.item_vectors[[2, 5]]
+    every = torch.arange(ITEMS + 1)
+    whole = item_features(state, trail, every, encoder.item_vectors, facts, 0.1)
+    slates = item_features(state, trail, every.expand(2, -1), encoder.item_vectors, facts, 0.1)
+    np.testing.assert_allclose(whole[:, 1:], slates[:, 1:], atol=1e-6)
+
+
+def test_nothing_bought_or_shown_is_mistaken_for_an_empty_slot(catalogue: Catalogue, encoder: MeanEncoder) -> None:
+    facts = item_facts(catalogue, np.zeros(ITEMS + 1, np.float32))
+    trail = Trail.start(1, torch.device("cpu"))
+    before = [getattr(trail, name).clone() for name in ("taken", "clicked", "bought", "price_sum", "idle")]
+    told(trail, facts.price_in_category, [0], Event.PADDING)
+    after = [getattr(trail, name) for name in ("taken", "clicked", "bought", "price_sum", "idle")]
+    assert all(torch.equal(one, two) for one, two in zip(before, after, strict=True))
+
+
+def test_a_replayed_log_shows_each_slate_as_it_looked_when_shown(catalogue: Catalogue, encoder: MeanEncoder) -> None:
+    rng = np.random.default_rng(0)
+    facts = item_facts(catalogue, rng.normal(size=ITEMS + 1).astype(np.float32))
+    rows, steps, k = 5, 7, 3
+    slates = np.stack([[rng.permutation(ITEMS)[:k] + 1 for _ in range(rows)] for _ in range(steps)])
+    item = slates[:, :, 0]
+    event = rng.choice([1, 3, 5], size=(steps, rows))
+    gap = rng.random((steps, rows)).astype(np.float32)
+    trail, memory, live = Trail.start(rows, torch.device("cpu")), encoder.start(rows), []
+    for slate, i, e, g in zip(*(torch.from_numpy(part) for part in (slates, item, event, gap)), strict=True):
+        live.append(item_features(memory.state, trail, slate, encoder.item_vectors, facts, 0.2))
+        trail.after_slate(slate)
+        memory = encoder.step(memory, i, e, g)
+        trail.after_token(i, e, facts.price_in_category)
+    tokens = Tokens(item.T.ravel(), event.T.ravel().astype(np.int64), gap.T.ravel(), np.arange(rows + 1) * steps)
+    seen = replay(
+        tokens,
+        np.repeat(np.arange(rows), steps),
+        np.tile(np.arange(steps), rows),
+        slates.transpose(1, 0, 2).reshape(-1, k),
+        encoder=encoder,
+        facts=facts,
+        bend=0.2,
+    )
+    np.testing.assert_allclose(seen.raw.view(rows, steps, k, -1), torch.stack(live, 1), atol=1e-6)
+    assert seen.slates.tolist() == list(range(steps)) * rows
+
+
+def test_slates_shown_before_the_next_token_follow_each_other(catalogue: Catalogue, encoder: MeanEncoder) -> None:
+    facts = item_facts(catalogue, np.zeros(ITEMS + 1, np.float32))
+    tokens = Tokens(np.array([1]), np.array([3]), np.zeros(1, np.float32), np.array([0, 1]))
+    seen = replay(
+        tokens,
+        np.array([0, 0, 0]),
+        np.array([0, 0, 1]),
+        np.array([[1, 2], [2, 3], [1, 2]]),
+        encoder=encoder,
+        facts=facts,
+        bend=0.0,
+    )
+    shown = seen.raw[..., ITEM_FEATURES.index("shown_before")].expm1().round()
+    assert shown.tolist() == [[0, 0], [1, 0], [1, 2]]
+    assert seen.idle.tolist() == [0, 1, 0]
+    assert seen.last_clicked.tolist() == [0, 0, 1]
+
+
+def test_popularity_counts_what_places_are_worth_and_no_own_views() -> None:
+    # Place 1 brings a click in half of the slates, place 2 never: item 2, shown below, gains nothing by it.
+    items, clicked = np.array([[1, 2], [1, 2], [3, 1], [3, 2]]), np.array([0, -1, 0, -1])
+    table = shown_popularity(items, clicked, np.ones(4), n_items=3)
+    mean = (1 + 0 + 1) / 3
+    np.testing.assert_allclose(
+        table, [0, np.log(6 / (mean + 5)), np.log(5 / (mean + 5)), np.log(6 / (mean + 5))], rtol=1e-6
+    )
+    viewer, viewed = np.array([0, 0, 1]), np.array([1, 2, 1])
+    whole = viewed_popularity(viewed, np.ones(3), n_items=2)
+    np.testing.assert_allclose(whole, [0, np.log(7 / 6.5), np.log(6 / 6.5)], rtol=1e-6)
+    rest = without_own_views(np.array([0, 1]), np.array([[1, 2], [1, 2]]), viewer, viewed, np.ones(3), n_items=2)
+    np.testing.assert_allclose(rest, np.log(np.array([[6, 5], [6, 6]]) / 6.5), rtol=1e-6)
