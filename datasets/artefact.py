@@ -87,7 +87,10 @@ def is_finished(folder: Path, kind: str, settings: Mapping[str, Any], inputs: Ma
     folder = Path(folder)
     if not folder.exists() or not any(folder.iterdir()):
         return False
-    record = read_config(folder, kind)["slatewise_artefact"]
+    try:
+        record = read_config(folder, kind)["slatewise_artefact"]
+    except ArtefactError as error:
+        raise ArtefactError(f"{error}; choose another --out") from error
     wanted = json.loads(json.dumps({"settings": dict(settings), "inputs": dict(inputs)}, default=str))
     for part in ("settings", "inputs"):
         old, new = record.get(part, {}), wanted[part]
@@ -115,18 +118,24 @@ def building(
     resume from its own checkpoints; otherwise it is removed first.
 
     Args:
-        folder: where the finished artefact goes; replaced if it exists and `force` is set.
+        folder: where the finished artefact goes; one of the same kind is replaced if `force` is set.
         kind: for instance `"log"`, `"encoder"`, `"shopper"`, `"agent"`, `"evaluation"`, `"bundle"`.
         settings: everything that decides the result, seeds included; plain JSON values.
         inputs: name -> id of the artefacts read.
         force: replace a finished folder.
 
     Raises:
-        ArtefactError: `folder` exists, is not empty, and `force` is not set.
+        ArtefactError: `folder` exists, is not empty, and `force` is not set or what it holds is of another kind.
     """
     folder, inputs = Path(folder), dict(inputs or {})
-    if folder.exists() and any(folder.iterdir()) and not force:
-        raise ArtefactError(f"{folder} exists; choose another --out or pass --force")
+    if folder.exists() and any(folder.iterdir()):
+        if not force:
+            raise ArtefactError(f"{folder} exists; choose another --out or pass --force")
+        try:
+            read_config(folder, kind)
+        except ArtefactError as error:
+            # A mistyped --out must not cost anyone a folder of something else.
+            raise ArtefactError(f"{error}; --force replaces only that, so choose another --out") from error
     draft = Draft(folder.with_name(folder.name + ".partial"))
     plan = json.loads(json.dumps({"kind": kind, "settings": dict(settings), "inputs": inputs}, default=str))
     plan_path = draft.folder / "plan.json"

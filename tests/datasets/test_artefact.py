@@ -120,6 +120,24 @@ def test_a_forced_step_that_fails_leaves_the_old_artefact(tmp_path: Path) -> Non
     assert read_config(folder, "encoder")["slatewise_artefact"]["settings"] == SETTINGS
 
 
+@pytest.mark.parametrize("kind", [None, "log"])
+def test_force_replaces_nothing_but_an_artefact_of_the_same_kind(tmp_path: Path, kind: str | None) -> None:
+    folder = tmp_path / "photos"
+    if kind:
+        with building(folder, kind, SETTINGS):
+            pass
+    else:
+        folder.mkdir()
+    (folder / "mine.txt").write_text("keep me")
+    with (
+        pytest.raises(ArtefactError, match="--force replaces only that, so choose another --out"),
+        building(folder, "encoder", SETTINGS, force=True),
+    ):
+        pass
+    assert (folder / "mine.txt").read_text() == "keep me"
+    assert not (tmp_path / "photos.partial").exists()
+
+
 def test_an_empty_folder_may_be_built_in(tmp_path: Path) -> None:
     (tmp_path / "encoder").mkdir()
     build(tmp_path / "encoder")
