@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from ..agents.artefact import load_agent
-from ..datasets.artefact import artefact_id, building, read_config
+from ..datasets.artefact import artefact_id, building, is_finished, read_config
 from ..datasets.log import ShopLog
 from ..datasets.schema import N_EVENTS
 from ..datasets.tokens import Floats, History
@@ -124,6 +124,8 @@ def write_bundle(
 ) -> Bundle:
     """Write a bundle of an encoder and a scorer at hand, and check that it shows the slates that they show.
 
+    A bundle already finished with the same settings and inputs is read back.
+
     Args:
         out: folder of the bundle.
         encoder: history -> state, on the CPU.
@@ -140,7 +142,7 @@ def write_bundle(
         progress: told what is done.
 
     Raises:
-        ArtefactError: `out` exists, and `force` is not set.
+        ArtefactError: `out` holds something else, or other settings, and `force` is not set.
         BundleError: encoder, scorer and catalogue do not fit, or the bundle's slates are not the trained policy's.
     """
     told = progress or (lambda *_: None)
@@ -149,7 +151,8 @@ def write_bundle(
         raise BundleError(
             f"the encoder knows {encoder.n_items} items, the log {catalogue.n_items}; use the log it learnt from"
         )
-    policy = Policy(encoder, scorer)
+    if not force and is_finished(Path(out), "bundle", settings, inputs):
+        return Bundle.load(out)
     sizes = {"k": k, "history_limit": limit, "n_items": catalogue.n_items, "dim": encoder.dim}
     with building(Path(out), "bundle", settings, inputs, force=force) as draft:
         told(0, 3, "exporting the policy")
@@ -159,9 +162,14 @@ def write_bundle(
         told(1, 3, "comparing slates with the trained policy's")
         runtime = Runtime(Bundle(draft.folder, "", {"policy": sizes}, catalogue, vectors))
         sample, held_out = held_out_histories(log, histories, last=limit)
-        chosen = predict or (lambda state: scorer(torch.from_numpy(state)).topk(k, dim=1).indices.numpy())
-        with torch.no_grad():
-            report = compare(runtime, encoder, policy.scores, chosen, sample, held_out=held_out)
+        report = compare(
+            runtime,
+            encoder,
+            lambda states: scored(scorer, states).numpy(),
+            predict or (lambda states: scored(scorer, states).topk(k, dim=1).indices.numpy()),
+            sample,
+            held_out=held_out,
+        )
         if report.different:
             raise BundleError(
                 f"{report.different} of {report.histories} slates are not the trained policy's, first "
@@ -182,6 +190,12 @@ def write_bundle(
     return Bundle.load(out)
 
 
+@torch.no_grad()
+def scored(scorer: nn.Module, states: Floats) -> Tensor:
+    """(B, N + 1) scores of (B, D) states."""
+    return scorer(torch.from_numpy(states))
+
+
 def export_bundle(
     agent_folder: str | Path,
     encoder_folder: str | Path,
@@ -197,6 +211,8 @@ def export_bundle(
 ) -> Bundle:
     """From artefacts to a bundle, checked to show the slates that the trained policy shows.
 
+    A bundle already finished with the same settings and inputs is read back.
+
     Args:
         agent_folder: a trained agent.
         encoder_folder: the session encoder that it learnt with.
@@ -210,7 +226,8 @@ def export_bundle(
         progress: told (done, total, words).
 
     Raises:
-        ArtefactError: a folder is missing or of another kind, or `out` exists and `force` is not set.
+        ArtefactError: a folder is missing or of another kind, or `out` holds something else, or other settings, and
+            `force` is not set.
         BundleError: they do not fit together, or the bundle's slates are not the trained policy's.
         EvidenceError: the best seed is asked for, and the evaluation does not tell it.
     """
@@ -243,7 +260,7 @@ def export_bundle(
         log,
         k=agent.k,
         predict=lambda state: agent.predict(state)[0],
-        settings={"seed": agent.seed, "histories": histories},
+        settings={"seed": agent.seed, "judged_as": name, "histories": histories},
         inputs=inputs,
         training=training,
         evaluation=judged_figures(Path(evaluation_folder), name) if evaluation_folder is not None else None,

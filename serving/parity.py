@@ -3,7 +3,7 @@
 Shapes: B histories, N items, K places.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -16,6 +16,8 @@ from ..encoders.state import StateEncoder
 from ..errors import EvidenceError
 from .runtime import Runtime
 from .sampling import top_k
+
+_AT_ONCE = 128  # histories that torch works out together
 
 Predict = Callable[[Floats], Ints]
 """(B, D) states -> (B, K) slates, as the trained policy shows them."""
@@ -67,7 +69,7 @@ def held_out_histories(log: ShopLog, histories: int, *, last: int, seed: int = 0
 def compare(
     runtime: Runtime,
     encoder: StateEncoder,
-    scores: Callable[[History], Floats],
+    scores: Callable[[Floats], Floats],
     predict: Predict,
     histories: History,
     *,
@@ -78,24 +80,18 @@ def compare(
     Args:
         runtime: of the bundle.
         encoder: the trained one.
-        scores: (B, N + 1) of the trained policy.
+        scores: (B, D) states -> (B, N + 1) scores of the trained policy.
         predict: the trained policy.
         histories: B of them.
         held_out: as `ParityReport.held_out`.
     """
     equal = tied = different = 0
     worst, first = 0.0, None
-    for row in range(len(histories)):
-        one = _row(histories, row)
-        with torch.no_grad():
-            parts = (one.items, one.events, one.gaps, one.lengths)
-            state = encoder.encode(*(torch.from_numpy(part) for part in parts)).numpy()
-        trained, wanted = predict(state)[0], scores(one)[0]
-        found = runtime.scores(one)[0]
-        served = top_k(found, runtime.bundle.k)
-        trained = trained[trained > 0]
+    for row, (wanted, slate) in enumerate(_trained(encoder, scores, predict, histories)):
+        found = runtime.scores(_row(histories, row))[0]
+        served, trained = top_k(found, runtime.bundle.k), slate[slate > 0]
         places = np.union1d(served, trained)
-        off = float(np.abs(found[places] - wanted[places]).max(initial=0.0))
+        worst = max(worst, float(np.abs(found[places] - wanted[places]).max(initial=0.0)))
         if np.array_equal(served, trained):
             equal += 1
         elif len(served) == len(trained) and np.abs(wanted[served] - wanted[trained]).max() <= _tie(wanted, places):
@@ -103,8 +99,19 @@ def compare(
         else:
             different += 1
             first = first or {"row": row, "served": served.tolist(), "trained": trained.tolist()}
-        worst = max(worst, off) if np.isfinite(off) else worst
     return ParityReport(len(histories), equal, tied, different, held_out, worst, first)
+
+
+def _trained(
+    encoder: StateEncoder, scores: Callable[[Floats], Floats], predict: Predict, histories: History
+) -> Iterator[tuple[Floats, Ints]]:
+    """Scores and slate of each history, as torch works them out, many at a time."""
+    for start in range(0, len(histories), _AT_ONCE):
+        part = slice(start, start + _AT_ONCE)
+        columns = (histories.items[part], histories.events[part], histories.gaps[part], histories.lengths[part])
+        with torch.no_grad():
+            states = encoder.encode(*(torch.from_numpy(column) for column in columns)).numpy()
+        yield from zip(scores(states), predict(states), strict=True)
 
 
 def _tie(scores: Floats, places: Ints) -> float:
@@ -114,6 +121,6 @@ def _tie(scores: Floats, places: Ints) -> float:
 
 def _row(histories: History, row: int) -> History:
     """One history without the padding that longer ones gave it."""
-    width = max(int(histories.lengths[row]), 1)
-    parts = (histories.items, histories.events, histories.gaps)
-    return History(*(part[row : row + 1, :width] for part in parts), histories.lengths[row : row + 1])
+    width, one = max(int(histories.lengths[row]), 1), slice(row, row + 1)
+    items, events, gaps = histories.items[one, :width], histories.events[one, :width], histories.gaps[one, :width]
+    return History(items, events, gaps, histories.lengths[one])

@@ -9,21 +9,21 @@ class ServerSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="SLATEWISE_", frozen=True, extra="forbid")
 
-    api_key: SecretStr | None = Field(None, min_length=8)
+    api_key: SecretStr | None = Field(default=None, min_length=8)
     """Key that requests under /v1 must bring in the header X-API-Key; none asks for no key."""
-    explore: float = Field(0.0, ge=0, le=1_000, allow_inf_nan=False)
+    explore: float = Field(default=0.0, ge=0, le=1_000, allow_inf_nan=False)
     """Temperature of requests that do not say; 0 shows the best slate."""
-    seed: int | None = Field(None, ge=0)
+    seed: int | None = Field(default=None, ge=0)
     """Seed of exploration; none draws from the operating system."""
-    max_k: int = Field(100, ge=1)
+    max_k: int = Field(default=100, ge=1)
     """Most places a request may ask for."""
-    max_body_bytes: int = Field(1_048_576, ge=1_024)
+    max_body_bytes: int = Field(default=1_048_576, ge=1_024)
     """Longest request body that is read."""
-    max_history: int = Field(1_000, ge=1)
+    max_history: int = Field(default=1_000, ge=1)
     """Most events of a request's history, and of one batch of feedback."""
-    session_gap: float = Field(1_800.0, gt=0)
+    session_gap: float = Field(default=1_800.0, gt=0)
     """Seconds without an event that end a shopper's session."""
-    threads: int = Field(1, ge=1)
+    threads: int = Field(default=1, ge=1)
     """Threads of ONNX Runtime within one request."""
     page: bool = True
     """Whether / shows a page to try the policy on."""

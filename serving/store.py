@@ -124,7 +124,7 @@ class EventStore:
         Raises:
             EventConflictError: the slate id is taken.
         """
-        self._done(lambda connection: _insert_slate(connection, slate), durable=False)
+        self.submit_slate(slate).result()
 
     def add_events(self, events: Sequence[FeedbackEvent], *, received: int) -> Accepted:
         """Keep a batch of events, all or none; returns once they are on disk.
@@ -141,7 +141,15 @@ class EventStore:
             EventRejectedError: an event names a slate that did not hold the item, or was another shopper's, or there
                 is no telling whose it was.
         """
-        return self._done(lambda connection: _insert_events(connection, events, received), durable=True)
+        return self.submit_events(events, received=received).result()
+
+    def submit_slate(self, slate: SlateRecord) -> "Future[None]":
+        """`add_slate` for those who must not block: what is returned is done, or has failed, when that would return."""
+        return self._submit(lambda connection: _insert_slate(connection, slate), durable=False)
+
+    def submit_events(self, events: Sequence[FeedbackEvent], *, received: int) -> "Future[Accepted]":
+        """`add_events` for those who must not block, as `submit_slate`."""
+        return self._submit(lambda connection: _insert_events(connection, events, received), durable=True)
 
     def session_of(self, shopper_id: str, now: int) -> list[ShopperEvent]:
         """What a shopper did and was shown in the session that is going on at `now` (microseconds), oldest first."""
@@ -177,13 +185,13 @@ class EventStore:
         """Whether writes are taken."""
         return not self._closed and self._thread.is_alive()
 
-    def _done(self, run: Callable[[sqlite3.Connection], T], *, durable: bool) -> T:
+    def _submit(self, run: Callable[[sqlite3.Connection], T], *, durable: bool) -> "Future[T]":
         work = _Work(run, durable, Future())
         with self._lock:
             if self._closed:
                 raise ArtefactError(f"{self.path} is closed; nothing was written")
             self._waiting.put(work)
-        return work.done.result()
+        return work.done
 
     def _reader(self) -> sqlite3.Connection:
         """This thread's own connection."""

@@ -1,3 +1,4 @@
+import hashlib
 import json
 import logging
 import shutil
@@ -8,13 +9,14 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from torch import nn
 
 from slatewise.datasets.log import ShopLog
+from slatewise.datasets.tokens import History
 from slatewise.encoders.mean import MeanEncoder
 from slatewise.errors import ArtefactError, BundleError
 from slatewise.serving.bundle import HASHED, RECORD, Bundle
 from slatewise.serving.export import export_policy, write_bundle
+from slatewise.serving.parity import compare
 from slatewise.serving.runtime import Runtime
 
 from .conftest import N_ITEMS, K, NearState
@@ -81,8 +83,6 @@ def test_a_bundle_of_another_schema_is_refused(copied: Path) -> None:
     path = copied / RECORD
     path.write_text(json.dumps({**json.loads(path.read_text()), "schema": 99}))
     config = json.loads((copied / "config.json").read_text())
-    import hashlib
-
     config["slatewise_artefact"]["facts"]["bundle_sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
     (copied / "config.json").write_text(json.dumps(config))
     with pytest.raises(BundleError, match="schema 99, this version reads 1"):
@@ -114,20 +114,22 @@ def test_a_policy_that_shows_other_slates_than_its_graph_is_not_sealed(
     assert not (tmp_path / "b").exists()
 
 
-def test_equal_scores_in_another_order_count_as_ties(tmp_path: Path, encoder: MeanEncoder, log: ShopLog) -> None:
-    class Alike(nn.Module):
-        k = K
+def test_equal_scores_in_another_order_count_as_ties(runtime: Runtime, encoder: MeanEncoder) -> None:
+    def alike(states: np.ndarray) -> np.ndarray:
+        return np.ones((len(states), N_ITEMS + 1), np.float32)
 
-        def forward(self, state: torch.Tensor) -> torch.Tensor:
-            return state.sum(1, keepdim=True).expand(-1, N_ITEMS + 1) * 0 + torch.tensor([-1e9] + [1.0] * N_ITEMS)
+    def rising(states: np.ndarray) -> np.ndarray:
+        return alike(states) + np.arange(N_ITEMS + 1, dtype=np.float32) * 1e-4
 
-    def last_ones(state: np.ndarray) -> np.ndarray:
-        return np.tile(np.arange(N_ITEMS, N_ITEMS - K, -1), (len(state), 1))
+    def last_ones(states: np.ndarray) -> np.ndarray:
+        return np.tile(np.arange(N_ITEMS, N_ITEMS - K, -1), (len(states), 1))
 
-    made = write_bundle(
-        tmp_path / "b", encoder, Alike(), log, k=K, predict=last_ones, settings={}, inputs={}, histories=5
-    )
-    assert (made.record["parity"]["equal"], made.record["parity"]["tied"]) == (0, 5)
+    report = compare(runtime, encoder, alike, last_ones, History.empty(5), held_out=False)
+    assert (report.equal, report.tied, report.different) == (0, 5, 0)
+    nearly = compare(runtime, encoder, rising, last_ones, History.empty(5), held_out=False)
+    assert (nearly.equal, nearly.tied, nearly.different) == (0, 0, 5)
+    assert nearly.first_difference is not None
+    assert nearly.first_difference["trained"] == [40, 39, 38, 37, 36]
 
 
 def test_a_catalogue_that_is_not_the_policys_is_refused(
