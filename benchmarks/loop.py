@@ -1,0 +1,100 @@
+"""The whole loop, measured: what every policy earns, how long each step takes, how much memory it needs.
+
+    python benchmarks/loop.py                                  # the known-truth shop
+    python benchmarks/loop.py --source ga360 PATH              # a real log
+    python benchmarks/loop.py --quick                          # minutes less, the same measurement on a small shop
+
+Runs `slatewise demo` in processes of its own, once for each `--seed` (another shop, other trainings, other shoppers),
+and prints a table and, as the last line, one JSON object. Peers: every policy meets the same shoppers, so the baselines
+in the table are the rivals; item-kNN and popularity are those of the next-item figures.
+"""
+
+import argparse
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from machine import describe
+
+GIB = 2**20  # ru_maxrss is in KiB on Linux
+
+
+def run_demo(seed: int, source: str | None, path: Path | None, quick: bool, out: Path) -> dict[str, Any]:
+    """One demo in a process of its own: its JSON, with wall seconds and the peak memory of its largest process."""
+    command = [sys.executable, "-m", "slatewise", "demo", "--json", "--seed", str(seed), "--out", str(out)]
+    command += ["--quick"] if quick else []
+    command += ["--source", source, str(path)] if source else []
+    began = time.monotonic()
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode:
+        sys.exit(f"{' '.join(command)} ended with {done.returncode}: {done.stdout}")
+    result = json.loads(done.stdout)
+    result["wall_seconds"] = round(time.monotonic() - began, 1)
+    result["peak_gib"] = round(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / GIB, 2)
+    return result
+
+
+def table(result: dict[str, Any]) -> str:
+    """Every policy's reward, click rate and conversion with intervals, by simulator."""
+    lines = []
+    wanted = ("reward", "ctr", "conversion", "revenue")
+    for simulator in dict.fromkeys(row["simulator"] for row in result["summary"]):
+        lines += [f"\n{simulator}", f"{'policy':<18}" + "".join(f"{metric:>28}" for metric in wanted)]
+        rows = [row for row in result["summary"] if row["simulator"] == simulator]
+        for policy in dict.fromkeys(row["policy"] for row in rows):
+            cells = {row["metric"]: row for row in rows if row["policy"] == policy}
+            text = [f"{cells[m]['mean']:.4g} [{cells[m]['low']:.4g}, {cells[m]['high']:.4g}]" for m in wanted]
+            lines.append(f"{policy:<18}" + "".join(f"{one:>28}" for one in text))
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("path", type=Path, nargs="?", help="the log, for --source")
+    parser.add_argument("--source", help="a reader's name, for instance ga360")
+    parser.add_argument("--seed", type=int, action="append", help="once or more; 0")
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--keep", type=Path, help="folder that keeps what the demos wrote")
+    args = parser.parse_args()
+    seeds = args.seed or [0]
+    results = []
+    with tempfile.TemporaryDirectory() as scratch:
+        for seed in seeds:
+            out = (args.keep or Path(scratch)) / f"seed-{seed}"
+            results.append(run_demo(seed, args.source, args.path, args.quick, out))
+            print(f"\n== seed {seed}: {results[-1]['wall_seconds']} s, peak {results[-1]['peak_gib']} GiB", end="")
+            print(table(results[-1]))
+            for row in results[-1]["next_item"]:
+                print(
+                    f"next item, {row['model']:<12} {row['metric']:<10} {row['value']:.3f} [{row['low']:.3f}, {row['high']:.3f}]"
+                )
+            for row in results[-1]["held_out"] or []:
+                print(
+                    f"held-out slates, {row['model']:<26} log-likelihood {row['log_likelihood']:.4f}, AUC {row['auc']:.3f}"
+                )
+    print(
+        json.dumps(
+            {
+                "benchmark": "loop",
+                "date": datetime.now(UTC).date().isoformat(),
+                "source": args.source or "known truth",
+                "quick": args.quick,
+                "seeds": seeds,
+                "machine": describe(),
+                "wall_seconds": statistics.median(one["wall_seconds"] for one in results),
+                "peak_gib": max(one["peak_gib"] for one in results),
+                "runs": results,
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()
