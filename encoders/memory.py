@@ -95,6 +95,10 @@ class _RingLayer(CacheLayerMixin):
         """The ring's width: one number cannot tell B lengths, so positions and masks are always handed in."""
         return self.get_max_length()
 
+    def get_max_cache_shape(self) -> int:
+        """`get_max_length` as the first releases of transformers 5 call it."""
+        return self.get_max_length()
+
     def get_max_length(self) -> int:
         """Places of the ring."""
         assert self.keys is not None

@@ -7,7 +7,7 @@ import hashlib
 import math
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.optim import AdamW
 
-from ..datasets.artefact import building
+from ..datasets.artefact import building, is_finished
 from ..datasets.log import ShopLog
 from ..datasets.schema import EVENT_CODES
 from ..datasets.tokens import Floats, Ints, Tokens
@@ -32,6 +32,9 @@ from .text import TextEncoder
 
 Report = Callable[[int, int, str], None]
 _FEWEST_SESSIONS = 20
+_STEPS = 40  # an epoch has at least this many, unless batches were smaller than the next
+_SMALLEST_BATCH = 16
+_VALIDATION_CELLS = 32_000_000  # predictions times items held at once
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,11 +59,11 @@ class PretrainConfig:
     """At most; fewer when the validation figure stops improving."""
     patience: int = 3
     """Epochs without improvement before stopping."""
-    batch_size: int = 128
-    """Sessions a batch."""
+    batch_size: int = 64
+    """Sessions a batch, at most; smaller in a small log, so that an epoch has some forty steps."""
     learning_rate: float = 2e-3
-    id_rate: float = 4.0
-    """How many times faster the items' own embeddings learn than the rest."""
+    id_rate: float = 1.0
+    """How many times faster the items' own embeddings learn than the rest; more overfits where text tells much."""
     weight_decay: float = 0.05
     warm_up: float = 0.05
     """Share of all steps in which the learning rate rises; it then falls along a cosine."""
@@ -125,7 +128,7 @@ def pretrain(
     """Train a session encoder on a log, and write it as an artefact of kind "encoder".
 
     The latest sessions are kept aside for early stopping. A run that was killed goes on from its last full epoch and
-    ends with the same weights as one that was not.
+    ends with the same weights as one that was not. A finished one of the same settings and inputs is read back.
 
     Args:
         log: the sessions; those of shoppers or times the encoder must not have seen are taken out by the caller.
@@ -142,7 +145,7 @@ def pretrain(
 
     Raises:
         EvidenceError: the log has too few sessions, or no item that a shopper chose.
-        ArtefactError: `out` exists and `force` is not set.
+        ArtefactError: `out` holds something else, or other settings, and `force` is not set.
         ModelNotFoundError: the text model is not there.
     """
     config = config or PretrainConfig()
@@ -154,7 +157,10 @@ def pretrain(
         text = TextEncoder()
     read = hashlib.sha256(text.tobytes()).hexdigest()[:16] if isinstance(text, np.ndarray) else text.fingerprint
     settings = {**asdict(config), "text": read}
-    with building(out, "encoder", settings, inputs or {"log": _content(log)}, force=force) as draft:
+    inputs = inputs or {"log": _content(log)}
+    if not force and is_finished(out, "encoder", settings, inputs):
+        return load_encoder(out, device=device)
+    with building(out, "encoder", settings, inputs, force=force) as draft:
         vectors = text if isinstance(text, np.ndarray) else text.encode(log.catalogue.texts(), progress)
         run = _Run(log, vectors, config, device)
         checkpoints = Checkpoints(draft.folder)
@@ -201,9 +207,10 @@ class _Run:
         ]
         return AdamW(groups, lr=self.config.learning_rate, betas=(0.9, 0.98))
 
-    def _order(self, rng: np.random.Generator):
+    def _order(self, rng: np.random.Generator) -> Iterator[Ints]:
         lengths = np.minimum(self.train_tokens.lengths, self.config.max_tokens)
-        return epoch_order(lengths, self.config.batch_size, rng)
+        size = min(self.config.batch_size, max(len(lengths) // _STEPS, _SMALLEST_BATCH))
+        return epoch_order(lengths, size, rng)
 
     def train(self, checkpoints: Checkpoints, report: Report | None) -> Progress:
         """All epochs that are left; each one leaves a checkpoint."""
@@ -293,7 +300,8 @@ class _Run:
         trained = torch.zeros(self.model.n_items + 1, dtype=torch.bool, device=self.device)
         trained[self.candidates] = True
         sums = np.zeros(4)
-        for sessions in epoch_order(np.minimum(self.held_out.lengths, self.config.max_tokens), 64, None):
+        size = min(max(_VALIDATION_CELLS // (16 * len(self.candidates)), 1), 64)
+        for sessions in epoch_order(np.minimum(self.held_out.lengths, self.config.max_tokens), size, None):
             batch = session_batch(self.held_out, sessions, self.config.max_tokens, self.device)
             asked = batch.chosen & trained[batch.items]
             output = self.model(batch.items, batch.events, batch.gaps, batch.lengths)
@@ -304,7 +312,7 @@ class _Run:
             hit = rank <= 20
             loss = (logits.logsumexp(1) - logits_own[:, 0]).sum()
             sums += [float(loss), float(hit.sum()), float((hit / rank).sum()), len(rank)]
-        loss, recall, mrr = sums[:3] / max(sums[3], 1)
+        loss, recall, mrr = (float(total) / max(sums[3], 1) for total in sums[:3])
         return {"validation_loss": loss, "validation_recall@20": recall, "validation_mrr@20": mrr}
 
     def facts(self, state: Progress) -> dict[str, float | int]:

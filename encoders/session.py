@@ -144,13 +144,16 @@ class ShopSessionModel(PreTrainedModel):
         self.project = nn.Linear(config.width, config.width, bias=False)
         self.heads = nn.Linear(config.width, N_EVENTS + 2)  # next event, end of session, purchase later
         self._fixed: tuple[Tensor, Tensor, SessionMemory] | None = None
+        self.register_load_state_dict_post_hook(_forget)
         self.post_init()
 
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
         if isinstance(module, ItemTower):
-            init.zeros_(module.ids.weight)  # so that items begin as their text, and rare ones stay near it
-            if module.text is not None:
+            if module.text is None:
+                init.normal_(module.ids.weight, std=self.config.initializer_range)
+            else:
+                init.zeros_(module.ids.weight)  # so that items begin as their text, and rare ones stay near it
                 init.normal_(module.text.weight, std=0.3)
 
     @classmethod
@@ -161,12 +164,14 @@ class ShopSessionModel(PreTrainedModel):
 
         Args:
             config: `n_items`, `text_dim` and the price scale are set from the catalogue given.
-            text: (N, E) vectors of the items' text.
+            text: (N, E) vectors of the items' text; E may be 0, and an item is then its own embedding and price.
             prices: (N + 1,) price by dense index.
             seen: (N + 1,) whether an item occurs in the training sessions; the others get no embedding of their own.
         """
         scaled = np.log1p(np.maximum(prices[1:].astype(np.float64), 0))
         config.n_items, config.text_dim = len(text), text.shape[1]
+        if not config.text_dim:
+            config.id_dropout = 0.0  # nothing would be left of the item
         config.price_mean, config.price_std = float(scaled.mean()), float(max(scaled.std(), 1e-6))
         model = cls(config)
         tower = model.tower
@@ -215,7 +220,8 @@ class ShopSessionModel(PreTrainedModel):
         with torch.inference_mode(False), torch.no_grad():
             table = F.pad(self.tower(torch.arange(1, self.n_items + 1, device=self.device)), (0, 0, 1, 0))
             fixed = table, F.normalize(table, dim=1), self._first()
-        if not self.training:
+        # An exporter runs this on stand-ins without values, which must not be kept.
+        if not self.training and not torch.compiler.is_compiling():
             self._fixed = fixed
         return fixed
 
@@ -351,7 +357,15 @@ def load_encoder(folder: str | Path, *, device: str | torch.device = "cpu") -> S
         raise NotTrainedError(f"the encoder in {folder} is not trained; run its pretraining to the end")
     with quiet_transformers():
         model = ShopSessionModel.from_pretrained(folder, dtype=torch.float32)
-    return model.to(device).eval()  # pyright: ignore[reportArgumentType]
+    model = model.to(device).eval()  # pyright: ignore[reportArgumentType]
+    model.item_vectors  # noqa: B018  worked out here, so that an exported graph holds it and not the way to it
+    return model
+
+
+def _forget(module: nn.Module, *_: object) -> None:
+    """Weights were loaded: what was worked out from the old ones no longer holds."""
+    if isinstance(module, ShopSessionModel):
+        module.train(module.training)
 
 
 AutoConfig.register(ShopSessionConfig.model_type, ShopSessionConfig, exist_ok=True)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -98,19 +99,32 @@ def test_a_catalogue_too_large_for_the_full_softmax_is_sampled(
 ) -> None:
     train, test = small_log.split_at(0.8)
     config = PretrainConfig(
-        width=32, epochs=25, patience=25, batch_size=32, learning_rate=5e-3, full_softmax_up_to=5, negatives=8
+        width=32, epochs=12, patience=12, batch_size=32, learning_rate=1e-2, full_softmax_up_to=5, negatives=8
     )
     encoder = pretrain(train, tmp_path / "encoder", config=config, text=item_text)
     assert next_item_metrics(encoder_scorer(encoder), test.tokens, k=1).recall > 0.5
 
 
-def test_a_finished_encoder_is_not_overwritten_unasked(
+def test_a_finished_encoder_is_read_back_and_not_overwritten_unasked(
     small_log: ShopLog, item_text: np.ndarray, tmp_path: Path
 ) -> None:
-    pretrain(small_log, tmp_path / "encoder", config=TINY, text=item_text)
-    with pytest.raises(ArtefactError, match="exists"):
-        pretrain(small_log, tmp_path / "encoder", config=TINY, text=item_text)
-    pretrain(small_log, tmp_path / "encoder", config=TINY, text=item_text, force=True)
+    first = pretrain(small_log, tmp_path / "encoder", config=TINY, text=item_text)
+    steps: list[tuple[int, int, str]] = []
+    again = pretrain(small_log, tmp_path / "encoder", config=TINY, text=item_text, progress=lambda *s: steps.append(s))
+    assert not steps
+    assert same_weights(first, again)
+    other = replace(TINY, seed=1)
+    with pytest.raises(ArtefactError, match="seed=0, now 1"):
+        pretrain(small_log, tmp_path / "encoder", config=other, text=item_text)
+    fresh = pretrain(small_log, tmp_path / "encoder", config=other, text=item_text, force=True)
+    assert not same_weights(first, fresh)
+
+
+def test_items_without_any_text_learn_from_their_sessions_alone(small_log: ShopLog, tmp_path: Path) -> None:
+    train, test = small_log.split_at(0.8)
+    config = PretrainConfig(width=32, epochs=12, patience=12, batch_size=32, learning_rate=1e-2, dropout=0.1)
+    encoder = pretrain(train, tmp_path / "encoder", config=config, text=np.zeros((26, 0), np.float32))
+    assert next_item_metrics(encoder_scorer(encoder), test.tokens, k=1).recall > 0.5
 
 
 def test_a_log_too_small_and_settings_out_of_range_are_refused(

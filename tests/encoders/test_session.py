@@ -161,6 +161,14 @@ def test_item_vectors_follow_the_weights_after_training() -> None:
     assert not close(model.item_vectors, before)
 
 
+def test_item_vectors_follow_weights_that_are_loaded() -> None:
+    model, other = made(), made(seed=1)
+    assert not close(model.item_vectors, other.item_vectors)
+    model.load_state_dict(other.state_dict())
+    assert torch.equal(model.item_vectors, other.item_vectors)
+    assert torch.equal(model.start(1).state, other.start(1).state)
+
+
 def test_saving_and_loading_changes_nothing(tmp_path: Path) -> None:
     model = made(trained=True)
     batch = histories(5, 12)
@@ -200,8 +208,9 @@ class _Encode(nn.Module):
 
 @pytest.mark.filterwarnings("ignore")  # torch's exporter warns about itself
 def test_the_exported_graph_gives_the_same_states_for_any_batch_and_length(
-    model: ShopSessionModel, tmp_path: Path
+    tmp_path: Path,
 ) -> None:
+    model = made()  # never used before, so that nothing of the exporter's may stay in it
     onnxruntime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
     batch, time = torch.export.Dim("batch"), torch.export.Dim("time")
