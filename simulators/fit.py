@@ -26,6 +26,9 @@ from .priors import LEARNED, Evidence, Priors, evidence_table
 from .replay import Progress
 from .report import parameter_table, records
 
+ALL_CLICKED = 0.98
+"""Share of slates clicked above which a log is taken to hold only those that were."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class FitConfig:
@@ -45,8 +48,8 @@ class FitConfig:
     """Next views that let choices be learnt from views, where slates say too little."""
     min_events: int = 20
     """Carts, purchases, or last slates that let their part be learnt; below, a prior gives it."""
-    max_slates: int = 200_000
-    """Slates learnt from at most, whole sessions drawn at random."""
+    max_slots: int = 2_000_000
+    """Slots of slates learnt from at most (slates times places), whole sessions drawn at random; bounds the memory."""
     max_arrivals: int = 20_000
     """Arrivals kept at most."""
     max_next_views: int = 50_000
@@ -67,7 +70,7 @@ class FitConfig:
             "min_clicks",
             "min_views",
             "min_events",
-            "max_slates",
+            "max_slots",
             "max_arrivals",
             "max_next_views",
             "alternatives",
@@ -139,7 +142,7 @@ def fit_shopper(
     rng = np.random.default_rng(config.seed)
     train, held = _split(log, config.held_out)
     from_slates = _enough(train, config)
-    train = _capped(train, config.max_slates, rng) if from_slates else train
+    train = _capped(train, config.max_slots, rng) if from_slates else train
     weight = _session_weights(train, config.resample)
     if from_slates:
         occasions = Occasions.of_slates(train.slates)
@@ -187,8 +190,8 @@ def _enough(log: ShopLog, config: FitConfig) -> bool:
 
 
 def _capped(log: ShopLog, most: int, rng: np.random.Generator) -> ShopLog:
-    """Sessions drawn at random so that they hold about `most` slates at most."""
-    share = most / max(len(log.slates), 1)
+    """Sessions drawn at random so that their slates hold about `most` slots at most."""
+    share = most / max(log.slates.items.size, 1)
     return log if share >= 1 else log.part(rng.random(len(log)) < share)
 
 
@@ -237,11 +240,16 @@ def _assembled(
         rivals={name: weights.to(torch.device("cpu")) for name, weights in learned.rivals.items()},
     )
     shopper = FittedShopper(model, encoder)
-    if not from_slates:
+    if not from_slates or _all_clicked(log):
         nothing = nothing_for_click_rate(shopper, priors.click_rate, priors.slate_size)
         shopper = FittedShopper(replace(model, choice=model.choice.with_nothing(nothing)), encoder)
     evidence = [*_choice_evidence(log, learned, from_slates, priors), *funnel.evidence, leaving.evidence, time]
     return shopper, evidence, parameter_table(learned.fit, funnel.fits, leaving.fit, learned.scaling, from_slates)
+
+
+def _all_clicked(log: ShopLog) -> bool:
+    """Whether slates were kept only where they were clicked, so that the log cannot tell how often they are not."""
+    return float((log.slates.clicked >= 0).mean()) > ALL_CLICKED
 
 
 def _choice_evidence(log: ShopLog, learned: LearnedChoice, from_slates: bool, priors: Priors) -> list[Evidence]:
@@ -254,11 +262,11 @@ def _choice_evidence(log: ShopLog, learned: LearnedChoice, from_slates: bool, pr
             Evidence.assumed("views brought along at most", "no slates", "arrival_views", priors),
         ]
     hit = log.slates.clicked >= 0
-    rows = [
-        Evidence.rate(
-            "click rate of a logged slate", int(hit.sum()), len(hit), f"{hit.sum()} clicks on {len(hit)} slates"
-        )
-    ]
+    count = f"{hit.sum()} clicks on {len(hit)} slates"
+    if _all_clicked(log):
+        rows = [Evidence.assumed("click rate of a popular slate", count, "click_rate", priors)]
+    else:
+        rows = [Evidence.rate("click rate of a logged slate", int(hit.sum()), len(hit), count)]
     proceed, errors = learned.fit.weights.proceed, learned.fit.errors["proceed"]
     below = [int((log.slates.clicked > place).sum()) for place in range(len(proceed))]
     for place in {0, len(proceed) // 2, len(proceed) - 1}:

@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 
 Doubles = NDArray[np.float64]
+SPREAD_ROUNDS = 4
+LEAST_SPREAD = 0.02
+"""Standard deviation, in logits, below which item effects are not told apart from none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +63,8 @@ def fit_logistic(
 ) -> LogisticFit:
     """Most likely weights and item effects.
 
+    The spread of the effects' prior is estimated along, as in `choice_fit.fit_choice`.
+
     Args:
         x: (R, P) features, a column of ones among them.
         y: (R,) outcomes.
@@ -67,27 +72,67 @@ def fit_logistic(
         item: (R,) the item whose effect a row carries, 0 for none.
         centre: (P,) mean of the weights' prior.
         spread: (P,) its standard deviation.
-        prior: of the effects.
+        prior: of the effects; its spreads are where the estimate begins.
     """
+    effects = np.zeros(len(prior.vectors))
+    weights, start = centre, None
+    for _ in range(SPREAD_ROUNDS):
+        weights, alike, own = start = _most_likely(x, y, weight, item, centre, spread, prior, start)
+        effects = _effects(prior, alike, own)
+        chance = sigmoid(x @ weights + effects[item])
+        known = np.bincount(item, weight * chance * (1 - chance), minlength=len(effects))  # information on each item
+        fresh = _wider_or_narrower(prior, alike, own, known)
+        if np.allclose([fresh.alike, fresh.own], [prior.alike, prior.own], rtol=0.15):
+            break
+        prior = fresh
+    chance = sigmoid(x @ weights + effects[item])
+    curvature = (x * (weight * chance * (1 - chance))[:, None]).T @ x + np.diag(1 / spread**2)
+    return LogisticFit(weights, np.sqrt(np.diag(np.linalg.inv(curvature))), effects)
+
+
+def _effects(prior: ItemEffects, alike: Doubles, own: Doubles) -> Doubles:
+    effects = prior.vectors @ alike + own
+    effects[0] = 0
+    return effects
+
+
+def _wider_or_narrower(prior: ItemEffects, alike: Doubles, own: Doubles, known: Doubles) -> ItemEffects:
+    """The prior with the spread that the effects found speak for, what stays unknown of each added."""
+    seen = np.flatnonzero(known[1:] > 0) + 1
+    if not len(seen):
+        return prior
+    unknown = 1 / (known[seen] + 1 / prior.own**2)
+    shared = 1 / (known @ prior.vectors**2 + 1 / prior.alike**2)
+    spreads = (float(np.sqrt(np.mean(part))) for part in (alike**2 + shared, own[seen] ** 2 + unknown))
+    wide, narrow = (max(one, LEAST_SPREAD) for one in spreads)
+    return ItemEffects(prior.vectors, wide, narrow)
+
+
+def _most_likely(
+    x: Doubles,
+    y: NDArray[np.bool_],
+    weight: Doubles,
+    item: NDArray[np.int64],
+    centre: Doubles,
+    spread: Doubles,
+    prior: ItemEffects,
+    start: tuple[Doubles, Doubles, Doubles] | None,
+) -> tuple[Doubles, Doubles, Doubles]:
+    """Weights (P,), what similar items share (D,), and what is an item's own (N + 1,), for a given prior."""
     p, d = x.shape[1], prior.vectors.shape[1]
     mean = np.concatenate([centre, np.zeros(d + len(prior.vectors))])
     scale = np.concatenate([spread, np.full(d, prior.alike), np.full(len(prior.vectors), prior.own)])
 
     def loss(free: Doubles) -> tuple[float, Doubles]:
         theta = mean + scale * free  # the prior has unit variance in `free`, which evens out the curvature
-        effects = prior.vectors @ theta[p : p + d] + theta[p + d :]
-        effects[0] = 0
-        z = x @ theta[:p] + effects[item]
+        z = x @ theta[:p] + _effects(prior, theta[p : p + d], theta[p + d :])[item]
         slope = weight * (sigmoid(z) - y)
-        by_item = np.bincount(item, slope, minlength=len(effects))
+        by_item = np.bincount(item, slope, minlength=len(prior.vectors))
         by_item[0] = 0
         gradient = np.concatenate([x.T @ slope, prior.vectors.T @ by_item, by_item])
         return float(weight @ (np.logaddexp(0, z) - y * z) + 0.5 * free @ free), scale * gradient + free
 
-    best = minimize(loss, np.zeros_like(mean), jac=True, method="L-BFGS-B", options={"maxiter": 300, "ftol": 1e-10})
+    begin = np.zeros_like(mean) if start is None else (np.concatenate(start) - mean) / scale
+    best = minimize(loss, begin, jac=True, method="L-BFGS-B", options={"maxiter": 300, "ftol": 1e-10})
     theta = mean + scale * best.x
-    effects = prior.vectors @ theta[p : p + d] + theta[p + d :]
-    effects[0] = 0
-    chance = sigmoid(x @ theta[:p] + effects[item])
-    curvature = (x * (weight * chance * (1 - chance))[:, None]).T @ x + np.diag(1 / spread**2)
-    return LogisticFit(theta[:p], np.sqrt(np.diag(np.linalg.inv(curvature))), effects)
+    return theta[:p], theta[p : p + d], theta[p + d :]

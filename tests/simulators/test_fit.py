@@ -209,6 +209,20 @@ def test_without_slates_the_click_rate_depth_and_leaving_are_assumed_and_said_to
     check_shopper(shopper, k=6)
 
 
+def test_a_log_of_clicked_slates_alone_says_nothing_of_how_often_they_are_not(
+    log: ShopLog, encoder: MeanEncoder
+) -> None:
+    slates = log.slates
+    named = log.events["slate_id"].notna()
+    clicked = log.events["slate_id"].isin(log.events.loc[log.events["event"] == Event.CLICK.label, "slate_id"])
+    kept = ShopLog(log.events[clicked | ~named].reset_index(drop=True), log.catalogue, log.facts)
+    assert len(kept.slates) == int((slates.clicked >= 0).sum())
+    shopper = fit_shopper(kept, encoder, config=FitConfig(held_out=0, priors=Priors(click_rate=0.15, slate_size=6)))
+    assert sources(shopper)["click rate of a popular slate"] == ASSUMED
+    popular = (shopper.model.facts.popularity[1:].topk(6).indices + 1).expand(4_000, -1)
+    assert click_rate(shopper, popular) == pytest.approx(0.15, abs=0.025)
+
+
 def test_sessions_sampled_by_length_say_nothing_of_leaving(few: ShopLog, encoder: MeanEncoder) -> None:
     biased = ShopLog(few.events, few.catalogue, {**few.facts, "length_biased": True})
     shopper = fit_shopper(biased, encoder)
