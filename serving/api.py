@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StrictBool, StringConstraints
 
 Id = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 Words = Annotated[str, StringConstraints(max_length=1_000)]
@@ -50,17 +50,17 @@ class RecommendRequest(BaseModel):
     shopper_id: Id | None = None
     history: list[HistoryEvent] | None = None
     """The visit so far; without it, the events this server holds of `shopper_id`."""
-    k: int | None = Field(None, ge=1)
+    k: int | None = Field(None, ge=1, strict=True)
     """Places; as many as the policy was trained for by default."""
     exclude: list[Id] = Field([], max_length=10_000)
     filters: FilterSpec | None = None
     explore: float | None = Field(None, ge=0, le=1_000, allow_inf_nan=False)
     """Temperature: 0 shows the best slate, above 0 the slate is drawn; the server's setting by default."""
-    strict: bool = False
+    strict: StrictBool = False
     """Refuse item ids that the catalogue lacks instead of passing over them."""
     query: Words | None = None
     """The shopper's search; kept in the log, not read by the policy."""
-    preview: bool = False
+    preview: StrictBool = False
     """Answer without recording the slate, for pages that no shopper sees."""
 
 

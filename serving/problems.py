@@ -3,6 +3,7 @@
 import logging
 import sqlite3
 from http import HTTPStatus
+from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -23,7 +24,7 @@ def problem(
     body = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail}
     if errors:
         body["errors"] = errors
-    return JSONResponse(body, status, headers=headers, media_type="application/problem+json")
+    return JSONResponse(body, status, headers=headers, media_type=_MEDIA_TYPE)
 
 
 def add_problem_handlers(app: FastAPI) -> None:
@@ -60,6 +61,24 @@ def add_problem_handlers(app: FastAPI) -> None:
     app.add_exception_handler(Exception, on_defect)
 
 
+def describe_problems(app: FastAPI) -> None:
+    """Let the interface's description name the media type that errors have; FastAPI itself would say plain JSON."""
+    plain = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        described = plain()
+        for path in described["paths"].values():
+            for operation in path.values():
+                for status, answer in operation["responses"].items():
+                    content = answer.get("content", {})
+                    if int(status) >= 400 and "application/json" in content:
+                        content[_MEDIA_TYPE] = content.pop("application/json")
+        return described
+
+    app.openapi = openapi  # type: ignore[method-assign]
+
+
+_MEDIA_TYPE = "application/problem+json"
 _RETRY = {"Retry-After": "1"}
 
 

@@ -44,7 +44,7 @@ from .bundle import Bundle
 from .history import ShopperEvent
 from .metrics import Measured, Metrics
 from .page import Page
-from .problems import BodyLimit, add_problem_handlers
+from .problems import BodyLimit, add_problem_handlers, describe_problems
 from .records import FeedbackEvent, SlateRecord
 from .runtime import Filters, Recommendation, Runtime, ServedSlate
 from .settings import ServerSettings
@@ -175,6 +175,7 @@ def create_app(bundle: str | Path, store: str | Path, settings: ServerSettings |
         page = Page(loaded, needs_key=settings.api_key is not None)
         app.add_api_route("/", page.answer, include_in_schema=False)
     add_problem_handlers(app)
+    describe_problems(app)
     app.add_middleware(BodyLimit, most=settings.max_body_bytes)
     app.add_middleware(Measured, metrics=shop.metrics)
     return app
@@ -185,13 +186,16 @@ def _shop_routes(shop: Shop) -> APIRouter:
     errors: dict[int | str, dict[str, Any]] = {
         code: {"model": Problem, "description": words}
         for code, words in {
+            400: "The request cannot be read.",
             401: "The key is missing or wrong.",
             413: "The request is too long.",
             422: "The request does not fit.",
             503: "The store cannot be used now.",
         }.items()
     }
-    routes = APIRouter(prefix="/v1", dependencies=[Depends(_key_check(shop.settings))], responses=errors)
+    key = shop.settings.api_key
+    guards = [] if key is None else [Depends(_key_check(key.get_secret_value()))]
+    routes = APIRouter(prefix="/v1", dependencies=guards, responses=errors)
 
     @routes.post("/recommend")
     async def recommend(request: RecommendRequest) -> RecommendResponse:
@@ -241,13 +245,13 @@ def _operations(shop: Shop) -> APIRouter:
     return routes
 
 
-def _key_check(settings: ServerSettings) -> Callable[..., Awaitable[None]]:
+def _key_check(key: str) -> Callable[..., Awaitable[None]]:
     """A dependency that lets requests with the right key pass, comparing in constant time."""
-    wanted = settings.api_key.get_secret_value().encode() if settings.api_key else None
+    wanted = key.encode()
     header = APIKeyHeader(name="X-API-Key", auto_error=False)
 
-    async def check(key: Annotated[str | None, Depends(header)]) -> None:
-        if wanted is not None and not hmac.compare_digest((key or "").encode(), wanted):
+    async def check(told: Annotated[str | None, Depends(header)]) -> None:
+        if not hmac.compare_digest((told or "").encode(), wanted):
             raise HTTPException(401, "send the server's key in the header X-API-Key")
 
     return check

@@ -249,6 +249,9 @@ def test_the_page_runs_only_its_own_script(client: TestClient, bundle_folder: Pa
 def test_the_interface_is_described_with_examples_that_work(client: TestClient) -> None:
     described = client.get("/openapi.json").json()
     assert set(described["paths"]) == {"/v1/recommend", "/v1/events", "/v1/items", "/healthz", "/readyz", "/metrics"}
+    errors = described["paths"]["/v1/events"]["post"]["responses"]
+    assert {code for code in errors if int(code) >= 400} == {"400", "401", "409", "413", "422", "503"}
+    assert all(list(errors[code]["content"]) == ["application/problem+json"] for code in errors if int(code) >= 400)
     schemas = described["components"]["schemas"]
     example = schemas["RecommendRequest"]["examples"][0]
     assert client.post("/v1/recommend", json=example).status_code == 200
