@@ -1,16 +1,20 @@
 """What the command line shows: progress on stderr, results on stdout, and exit codes that mean something."""
 
+import errno
 import json
+import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
+import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
+from typer.core import TyperGroup
 
 from ..errors import (
     ArtefactError,
@@ -33,10 +37,18 @@ EXIT_CODES: dict[type[BaseException], int] = {
     ModelNotFoundError: 5,
 }
 EXIT_HELP = (
-    "Exit codes: 0 done; 1 a defect of slatewise; 2 wrong usage; 3 the data cannot be used; "
-    "4 an artefact folder is missing, unfinished or built otherwise; 5 no text model; "
+    "Exit codes: 0 done; 1 it cannot be done here (a training diverged, an address is taken, a folder may not be "
+    "written), or a defect of slatewise, which shows its traceback; 2 wrong usage; 3 the data cannot be used; 4 a "
+    "folder is missing, unfinished, of another kind or built otherwise; 5 the text model or a package is missing; "
     "130 interrupted (run again to resume)."
 )
+_EXTRAS = {
+    **dict.fromkeys(("fastapi", "starlette", "uvicorn", "prometheus_client", "pydantic_settings"), "serve"),
+    **dict.fromkeys(("onnx", "onnxscript", "onnxruntime"), "export"),
+}
+"""Package that may be missing -> extra that installs it."""
+_NOT_OURS = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.ENAMETOOLONG}
+"""What the operating system refuses for reasons that its message tells a user."""
 
 ProgressCall = Callable[[int, int, str], None]
 
@@ -113,7 +125,8 @@ class Reporter:
     def result(self, value: Mapping[str, Any]) -> None:
         """Under `--json`, the one JSON object on stdout."""
         if self.as_json:
-            sys.stdout.write(json.dumps(value, default=str) + "\n")
+            sys.stdout.write(json.dumps(plain(value), allow_nan=False) + "\n")
+            sys.stdout.flush()
 
 
 def exit_code(error: BaseException) -> int:
@@ -124,20 +137,72 @@ def exit_code(error: BaseException) -> int:
     return 1
 
 
+def plain(value: Any) -> Any:
+    """A value as JSON holds it: NumPy numbers as numbers, what is not finite as null, the rest as text."""
+    if isinstance(value, Mapping):
+        return {str(name): plain(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(one) for one in value]
+    if isinstance(value, str | bool | int | None):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return plain(value.tolist()) if hasattr(value, "tolist") else str(value)
+
+
+@contextmanager
+def checked() -> Iterator[None]:
+    """Settings from the command line: a `ValueError` about them is wrong usage, not a defect."""
+    try:
+        yield
+    except SlatewiseError:
+        raise
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
 @contextmanager
 def reported(reporter: Reporter) -> Iterator[None]:
     """Turn errors a user can act on into one line and an exit code; a defect keeps its traceback."""
     try:
         yield
     except SlatewiseError as error:
-        _leave(reporter, error, exit_code(error))
+        _leave(reporter, error, str(error), exit_code(error))
+    except ModuleNotFoundError as error:
+        extra = _EXTRAS.get((error.name or "").partition(".")[0])
+        if extra is None:
+            raise
+        _leave(reporter, error, f'{error.name} is not installed; pip install "slatewise[{extra}]"', 5)
+    except OSError as error:
+        if error.errno not in _NOT_OURS:
+            raise
+        _leave(reporter, error, str(error), 1)
     except KeyboardInterrupt as error:
-        reporter.err.print("interrupted; run the same command again to resume")
+        words = "interrupted; run the same command again to resume"
+        reporter.result({"error": "Interrupted", "message": words, "exit_code": 130})
+        reporter.err.print(words)
         raise SystemExit(130) from error
 
 
-def _leave(reporter: Reporter, error: SlatewiseError, code: int) -> NoReturn:
-    reporter.result({"error": type(error).__name__, "message": str(error), "exit_code": code})
+def _leave(reporter: Reporter, error: Exception, words: str, code: int) -> NoReturn:
+    reporter.result({"error": type(error).__name__, "message": words, "exit_code": code})
     reporter.err.print(f"[bold red]error:[/] {type(error).__name__}: ", end="")
-    reporter.err.print(str(error), markup=False, soft_wrap=True)
+    reporter.err.print(words, markup=False, soft_wrap=True)
     raise SystemExit(code) from error
+
+
+_UsageError = cast("type[Exception]", typer.BadParameter.__bases__[0])  # click's own, or that of typer's copy of click
+
+
+class JsonErrors(TyperGroup):
+    """The commands; one that was asked for JSON tells wrong usage as JSON too."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command named."""
+        as_json = "--json" in ctx.args
+        try:
+            return super().invoke(ctx)
+        except _UsageError as error:
+            words = cast(Any, error).format_message()
+            Reporter(as_json).result({"error": "UsageError", "message": words, "exit_code": 2})
+            raise

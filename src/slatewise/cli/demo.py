@@ -9,6 +9,8 @@ from typing import Any
 from ..datasets.artefact import artefact_id, building, is_finished
 from . import steps
 from .console import Reporter
+from .judging import evaluate_step, export_step
+from .showing import show_evidence, show_next_item, show_values
 
 TRUTH, LATER = "truth", "later shoppers"
 """What reports call the simulators that no agent was trained in."""
@@ -101,7 +103,7 @@ def run_demo(
             force=force,
             title="fitting shoppers of another kind on the later sessions",
         )
-    steps.show_evidence(reporter, fitted)
+    show_evidence(reporter, fitted)
     clock.lap("fit")
     for agent in ("ppo", "dqn"):
         steps.train_step(
@@ -117,7 +119,7 @@ def run_demo(
             force=force,
         )
         clock.lap(agent)
-    found = steps.evaluate_step(
+    found = evaluate_step(
         reporter,
         log,
         out / "evaluation",
@@ -132,7 +134,7 @@ def run_demo(
     )
     clock.lap("evaluation")
     best = best_agent(found["summary"], ("ppo", "dqn"))
-    bundle = steps.export_step(
+    bundle = export_step(
         reporter,
         out / best,
         out / "bundle",
@@ -230,12 +232,8 @@ def _tell(
 ) -> None:
     from ..evaluation import Evaluation, headline_figure
 
-    reporter.table(
-        "Next item on held-out sessions, whole catalogue ranked",
-        ["model", "metric", "value [95 % interval]"],
-        [(row["model"], row["metric"], steps.with_interval(row)) for row in next_item],
-    )
-    steps.show_values(reporter, out / "evaluation")
+    show_next_item(reporter, next_item)
+    show_values(reporter, out / "evaluation")
     headline_figure(out / "demo.png", Evaluation.load(out / "evaluation").summary)
     parity = bundle["parity"]
     reporter.tell(

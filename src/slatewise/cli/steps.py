@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import pandas as pd
+from numpy.typing import NDArray
 
 from ..datasets.artefact import artefact_id, read_config, write_json
 from ..datasets.log import ShopLog
-from ..errors import ArtefactError
-from .console import Reporter
+from ..errors import ArtefactError, LogFormatError
+from .console import Reporter, checked
 
 HELD_OUT = 0.2
 """Share of the sessions, the latest, that nothing learns from unless told to."""
@@ -26,6 +26,8 @@ SLATE_SIZE = 8
 REWARD = "clicks_and_purchases"
 TRAINED_IN = "fitted shopper"
 """What reports call the simulator that agents are trained in."""
+STORE = "store"
+"""The source that is a server's own database."""
 ENVS = 64
 """Shoppers that an agent meets at a time while it trains."""
 AGENT_HALF, SIMULATOR_HALF = 0, 1
@@ -52,17 +54,35 @@ class Selection:
 
     def named(self, log_folder: Path) -> str:
         """The id recorded among a step's inputs: of the log, and of what was selected."""
-        return f"{artefact_id(log_folder, 'log')}/{self.part}({self.held_out})/{self.shoppers}"
+        return f"{id_of(log_folder, 'log')}/{self.part}({self.held_out})/{self.shoppers}"
+
+
+_MADE_BY = {
+    "log": "ingest",
+    "encoder": "pretrain",
+    "shopper": "fit",
+    "agent": "train",
+    "evaluation": "evaluate",
+    "bundle": "export",
+}
+
+
+def id_of(folder: Path, kind: str) -> str:
+    """The id of a step's input.
+
+    Raises:
+        ArtefactError: the folder is no finished artefact of this kind; says which command writes one.
+    """
+    try:
+        return artefact_id(folder, kind)
+    except ArtefactError as error:
+        why = str(error) if folder.exists() else f"there is no folder {folder}"
+        raise ArtefactError(f"{why}; give a folder that `slatewise {_MADE_BY[kind]}` wrote") from error
 
 
 def facts_of(folder: Path, kind: str) -> dict[str, Any]:
     """The facts of a finished artefact."""
     return read_config(folder, kind)["slatewise_artefact"]["facts"]
-
-
-def with_interval(row: Mapping[str, Any], digits: int = 3) -> str:
-    """`0.123 [0.110, 0.136]`."""
-    return f"{row['value']:.{digits}f} [{row['low']:.{digits}f}, {row['high']:.{digits}f}]"
 
 
 def ingest_step(
@@ -79,18 +99,15 @@ def ingest_step(
     """Read a log; `store` is the server's own database, exported to the event schema first."""
     from ..datasets.cleaning import IngestConfig
     from ..datasets.ingest import write_log
+    from ..datasets.readers import SOURCES
 
-    config = IngestConfig(**(settings or {}))
+    with checked():
+        config = IngestConfig(**(settings or {}))
+        if mapping and catalogue is None and not (source in SOURCES and SOURCES[source].takes_mapping):
+            raise ValueError(f"source {source!r} knows its columns and takes no --map; use --source table")
     with tempfile.TemporaryDirectory() as scratch, reporter.step(f"reading {source}") as progress:
-        if source == "store":
-            from ..serving.store import EventStore
-
-            if len(paths) != 1 or not paths[0].is_file():
-                raise ArtefactError(f"source store takes one SQLite file, got {[str(path) for path in paths]}")
-            exported = Path(scratch) / f"{paths[0].stem}.parquet"
-            with EventStore(paths[0]) as store:
-                store.export(exported)
-            paths, source = [exported], "events"
+        if source == STORE:
+            paths, source = [_stored_events(paths, Path(scratch))], "events"
         return write_log(
             paths,
             out,
@@ -101,6 +118,19 @@ def ingest_step(
             force=force,
             progress=progress,
         )
+
+
+def _stored_events(paths: Sequence[Path], scratch: Path) -> Path:
+    """What a server stored, as a table of events."""
+    from ..serving.store import EventStore
+
+    if len(paths) != 1 or not paths[0].is_file():
+        given = ", ".join(map(str, paths))
+        raise LogFormatError(f"source store takes one file, the one that `slatewise serve --store` wrote; got {given}")
+    exported = scratch / f"{paths[0].stem}.parquet"
+    with EventStore(paths[0]) as store:
+        store.export(exported)
+    return exported
 
 
 def pretrain_step(
@@ -115,16 +145,19 @@ def pretrain_step(
     title: str = "pretraining the session encoder",
 ) -> dict[str, Any]:
     """Encode the item texts and pretrain a session encoder on a selection of a log."""
+    inputs = {"log": selection.named(log_folder)}
     from ..encoders import TextEncoder
     from ..encoders.pretrain import PretrainConfig, pretrain
 
+    with checked():
+        config = PretrainConfig(**(settings or {}))
     with reporter.step(title) as progress:
         pretrain(
             selection.of(ShopLog.load(log_folder)),
             out,
-            config=PretrainConfig(**(settings or {})),
+            config=config,
             text=TextEncoder(text_model),
-            inputs={"log": selection.named(log_folder)},
+            inputs=inputs,
             force=force,
             progress=progress,
         )
@@ -163,23 +196,27 @@ def fit_step(
     """Fit simulated shoppers on a selection of a log, with the encoder named, or by plain means of text vectors."""
     import torch
 
+    inputs = {"log": selection.named(log_folder)}
+    if encoder_folder is not None:
+        inputs["encoder"] = id_of(encoder_folder, "encoder")
     from ..encoders import MeanEncoder, TextEncoder, load_encoder
     from ..simulators.fit import FitConfig, fit
 
+    with checked():
+        config = FitConfig(**(settings or {}))
     log = ShopLog.load(log_folder)
-    inputs = {"log": selection.named(log_folder)}
     with reporter.step(title) as progress:
         if encoder_folder is None:
             vectors = TextEncoder(text_model).encode(log.catalogue.texts())
             encoder = MeanEncoder(torch.from_numpy(np.vstack([np.zeros_like(vectors[:1]), vectors])))
         else:
-            encoder, inputs["encoder"] = load_encoder(encoder_folder), artefact_id(encoder_folder, "encoder")
+            encoder = load_encoder(encoder_folder)
         fit(
             selection.of(log),
             encoder,
             out,
             encoder_path=encoder_folder,
-            config=FitConfig(**(settings or {})),
+            config=config,
             inputs=inputs,
             force=force,
             progress=progress,
@@ -201,11 +238,13 @@ def fit_command(
 ) -> dict[str, Any]:
     """`fit`, with an encoder of the shopper's own pretrained first where none is named.
 
-    That encoder learns from the simulator's half of the shoppers, and the choices are fitted on the other half, which it
-    has not seen: on its own half it would look more certain of what comes next than it is.
+    That encoder learns from the simulator's half of the shoppers, and the choices are fitted on the other half, which
+    it has not seen: on its own half it would look more certain of what comes next than it is.
     """
     from ..simulators.priors import Priors
 
+    with checked():
+        settings = {"seed": seed, "priors": Priors(**priors)}
     if encoder is None:
         encoder = out.with_name(out.name + "-encoder")
         pretrain_step(
@@ -224,7 +263,7 @@ def fit_command(
         out,
         selection=Selection(held_out, shoppers="agent"),
         encoder_folder=encoder,
-        settings={"seed": seed, "priors": Priors(**priors)},
+        settings=settings,
         force=force,
     )
 
@@ -244,13 +283,19 @@ def train_step(
     force: bool = False,
 ) -> dict[str, Any]:
     """Train a slate agent, once for each seed, on simulated shoppers."""
+    inputs = {"log": id_of(log_folder, "log"), "encoder": id_of(encoder_folder, "encoder")}
+    inputs["shopper"] = id_of(shopper_folder, "shopper")
     from ..agents import DQNConfig, PPOConfig, train
     from ..encoders import load_encoder
+    from ..envs.rewards import RewardMix
     from ..envs.sb3 import SB3Bridge
     from ..simulators.artefacts import load_shopper
 
     encoder, shopper = load_encoder(encoder_folder), load_shopper(shopper_folder)
     available = ShopLog.load(log_folder).catalogue.available
+    with checked():
+        RewardMix.of(reward)
+        check_slate_size(k, available)
     parts = {"shopper": shopper, "encoder": encoder, "k": k, "reward": reward, "available": available}
     with reporter.step(f"training {agent}, {len(seeds)} seeds") as progress:
         train(
@@ -262,159 +307,14 @@ def train_step(
             seeds=list(seeds),
             total_timesteps=steps,
             settings={"k": k, "reward": reward, "envs": ENVS},
-            inputs={
-                "log": artefact_id(log_folder, "log"),
-                "encoder": artefact_id(encoder_folder, "encoder"),
-                "shopper": artefact_id(shopper_folder, "shopper"),
-            },
+            inputs=inputs,
             force=force,
             progress=progress,
         )
     return facts_of(out, "agent")
 
 
-def baselines(log: ShopLog, encoder: Any, shopper: Any, k: int, seed: int) -> dict[str, Any]:
-    """The policies that every agent is held against, made from the training part of a log and a fitted shopper."""
-    from ..agents import ItemKNNPolicy, MyopicPolicy, NextItemPolicy, PopularPolicy, RandomPolicy
-
-    tokens, available, n = log.tokens, log.catalogue.available, log.catalogue.n_items
-    policies = {
-        "random": RandomPolicy(available, k, seed=seed),
-        "popular": PopularPolicy.from_tokens(tokens, n, k, available),
-        "item-kNN": ItemKNNPolicy.from_tokens(tokens, n, k, available),
-        "next item": NextItemPolicy(encoder.item_vectors, k, available),
-    }
-    if hasattr(shopper, "choice_scores"):
-        policies["myopic click"] = MyopicPolicy(shopper, k, "click", available)
-        policies["myopic purchase"] = MyopicPolicy(shopper, k, "purchase", available)
-    return policies
-
-
-def evaluate_step(
-    reporter: Reporter,
-    log_folder: Path,
-    out: Path,
-    *,
-    encoder_folder: Path,
-    shopper_folder: Path,
-    agent_folders: Sequence[Path],
-    judges: Mapping[str, Path],
-    shoppers: int,
-    k: int | None = None,
-    reward: str = REWARD,
-    held_out: float = HELD_OUT,
-    seed: int = 0,
-    force: bool = False,
-    notes: Sequence[str] = (),
-) -> dict[str, Any]:
-    """Judge agents and baselines in the shoppers they were trained on and in the others named; write the report."""
-    from ..agents import load_agents
-    from ..encoders import load_encoder
-    from ..evaluation import EvaluationConfig, evaluate, gather_extras
-    from ..simulators.artefacts import load_shopper
-
-    log = Selection(held_out).of(ShopLog.load(log_folder))
-    encoder, shopper = load_encoder(encoder_folder), load_shopper(shopper_folder)
-    agents = {folder.name: load_agents(folder) for folder in agent_folders}
-    sizes = {one.k for agent in agents.values() for one in agent} | ({k} if k else set())
-    if len(sizes) > 1:
-        raise ArtefactError(f"agents fill slates of {sorted(sizes)} slots; judge those of one size at a time")
-    k = sizes.pop() if sizes else SLATE_SIZE
-    simulators = {TRAINED_IN: shopper, **{name: load_shopper(folder) for name, folder in judges.items()}}
-    inputs = {name: artefact_id(folder, "shopper") for name, folder in judges.items()}
-    inputs |= {folder.name: artefact_id(folder, "agent") for folder in agent_folders}
-    inputs |= {"shopper": artefact_id(shopper_folder, "shopper"), "log": artefact_id(log_folder, "log")}
-    trained_in = dict.fromkeys(agents, TRAINED_IN)
-    next_item = next_item_step(reporter, log_folder, encoder_folder, held_out)
-    extras = gather_extras(
-        log=log_folder,
-        shopper=shopper_folder if hasattr(shopper, "choice_scores") else None,
-        agents={folder.name: folder for folder in agent_folders},
-        next_item=pd.DataFrame(next_item) if next_item else None,
-        shop=str(log_folder),
-        notes=notes,
-    )
-    with reporter.step("judging every policy on the same shoppers") as progress:
-        found = evaluate(
-            {**baselines(log, encoder, shopper, k, seed), **agents},
-            simulators,
-            encoder,
-            out,
-            config=EvaluationConfig(shoppers=shoppers, seed=seed + 10_000, k=k, reward=reward),
-            trained_in=trained_in,
-            catalogue=log.catalogue,
-            inputs={**inputs, "encoder": artefact_id(encoder_folder, "encoder")},
-            extras=extras,
-            progress=progress,
-            force=force,
-        )
-    summary = found.summary.to_dict("records")
-    return {"summary": summary, "comparisons": found.comparisons.to_dict("records"), "judged_by": found.primary}
-
-
-def show_values(reporter: Reporter, out: Path) -> None:
-    """The table of every policy's figures, and what the comparisons say."""
-    from ..evaluation import Evaluation, as_rows, sentence
-
-    found = Evaluation.load(out)
-    for simulator in found.outcomes.simulators:
-        said = " (agents were trained in it)" if simulator in found.trained_in.values() else ""
-        columns, rows = as_rows(found.summary[found.summary["simulator"] == simulator])
-        reporter.table(f"In the {simulator}{said}: mean [95 % interval]", columns, rows)
-    primary = found.comparisons[found.comparisons["simulator"] == found.primary]
-    for row in primary.to_dict("records"):
-        reporter.tell(f"- {sentence({str(name): value for name, value in row.items()}, family=len(primary))}")
-
-
-def show_evidence(reporter: Reporter, facts: Mapping[str, Any]) -> None:
-    """What a fitted shopper learned from its log, what it assumes, and how well it foretells held-out slates."""
-    rows = []
-    for row in facts.get("evidence", []):
-        value = f"{row['value']:.3g} [{row['low']:.3g}, {row['high']:.3g}]"
-        rows.append((row["quantity"], f"{row['source']} ({row['evidence']})", value))
-    reporter.table("What is known of the shoppers", ["quantity", "whence", "value [range]"], rows)
-    held_out = facts.get("held_out") or []
-    if held_out:
-        reporter.table("On held-out slates", list(held_out[0]), [_cells(row) for row in held_out])
-
-
-def _cells(row: Mapping[str, Any]) -> list[str]:
-    return [f"{value:.4g}" if isinstance(value, float) else str(value) for value in row.values()]
-
-
-def export_step(
-    reporter: Reporter,
-    agent_folder: Path,
-    out: Path,
-    *,
-    log_folder: Path,
-    encoder_folder: Path,
-    seed: int | None = None,
-    evaluation_folder: Path | None = None,
-    histories: int = 1_000,
-    force: bool = False,
-) -> dict[str, Any]:
-    """Write the bundle of an agent and check its slates against the trained policy's.
-
-    Without `seed`, the training whose last episodes earned most: a choice that looks at no simulator that judges.
-    """
-    from ..serving.export import export_bundle
-
-    if seed is None:
-        learning = facts_of(agent_folder, "agent")["learning"]
-        seed = int(max(learning, key=lambda one: learning[one]["reward"]))
-
-    with reporter.step("exporting the policy") as progress:
-        export_bundle(
-            agent_folder,
-            encoder_folder,
-            log_folder,
-            out,
-            seed=seed,
-            evaluation_folder=evaluation_folder,
-            judged_as=agent_folder.name,
-            histories=histories,
-            force=force,
-            progress=progress,
-        )
-    return facts_of(out, "bundle")
+def check_slate_size(k: int, available: NDArray[np.bool_]) -> None:
+    """Raise ValueError where a slate has more slots than there are items to fill them."""
+    if k > int(available[1:].sum()):
+        raise ValueError(f"a slate of {k} slots cannot be filled with the {int(available[1:].sum())} items available")

@@ -1,0 +1,177 @@
+"""The steps that judge agents and ship them: `evaluate` and `export`."""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ..datasets.log import ShopLog
+from .console import Reporter, checked
+from .steps import (
+    HELD_OUT,
+    REWARD,
+    SLATE_SIZE,
+    TRAINED_IN,
+    Selection,
+    check_slate_size,
+    facts_of,
+    id_of,
+    next_item_step,
+)
+
+BASELINES = ("random", "popular", "item-kNN", "next item", "myopic click", "myopic purchase")
+"""Names of the policies that `baselines` makes."""
+
+
+def baselines(log: ShopLog, encoder: Any, shopper: Any, k: int, seed: int) -> dict[str, Any]:
+    """The policies that every agent is held against, made from the training part of a log and a fitted shopper."""
+    from ..agents import ItemKNNPolicy, MyopicPolicy, NextItemPolicy, PopularPolicy, RandomPolicy
+
+    tokens, available, n = log.tokens, log.catalogue.available, log.catalogue.n_items
+    policies = {
+        "random": RandomPolicy(available, k, seed=seed),
+        "popular": PopularPolicy.from_tokens(tokens, n, k, available),
+        "item-kNN": ItemKNNPolicy.from_tokens(tokens, n, k, available),
+        "next item": NextItemPolicy(encoder.item_vectors, k, available),
+    }
+    if hasattr(shopper, "choice_scores"):
+        policies["myopic click"] = MyopicPolicy(shopper, k, "click", available)
+        policies["myopic purchase"] = MyopicPolicy(shopper, k, "purchase", available)
+    return policies
+
+
+def name_of(folder: Path) -> str:
+    """What reports call the agent in a folder: the folder's own name."""
+    return Path(os.path.abspath(folder)).name
+
+
+def _named_once(agents: Sequence[Path], judges: Mapping[str, Path]) -> dict[str, Path]:
+    """Agents by name.
+
+    Raises:
+        typer.BadParameter: a name means two things.
+    """
+    with checked():
+        named: dict[str, Path] = {}
+        for folder in agents:
+            name = name_of(folder)
+            if name in named or name in BASELINES:
+                what = named.get(name, "a baseline")
+                raise ValueError(f"{folder} and {what} would both be called {name!r}; rename the folder")
+            named[name] = folder
+        if TRAINED_IN in judges:
+            raise ValueError(f"--judge {TRAINED_IN!r} is the name of what --shopper gives; choose another name")
+    return named
+
+
+def evaluate_step(
+    reporter: Reporter,
+    log_folder: Path,
+    out: Path,
+    *,
+    encoder_folder: Path,
+    shopper_folder: Path,
+    agent_folders: Sequence[Path],
+    judges: Mapping[str, Path],
+    shoppers: int,
+    k: int | None = None,
+    reward: str = REWARD,
+    held_out: float = HELD_OUT,
+    seed: int = 0,
+    force: bool = False,
+    notes: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Judge agents and baselines in the shoppers they were trained on and in the others named; write the report."""
+    folders = _named_once(agent_folders, judges)
+    inputs = {name: id_of(folder, "shopper") for name, folder in judges.items()}
+    inputs |= {name: id_of(folder, "agent") for name, folder in folders.items()}
+    inputs |= {"shopper": id_of(shopper_folder, "shopper"), "log": id_of(log_folder, "log")}
+    inputs["encoder"] = id_of(encoder_folder, "encoder")
+    from ..agents import load_agents
+    from ..encoders import load_encoder
+    from ..evaluation import EvaluationConfig, evaluate, gather_extras
+    from ..simulators.artefacts import load_shopper
+
+    log = Selection(held_out).of(ShopLog.load(log_folder))
+    encoder, shopper = load_encoder(encoder_folder), load_shopper(shopper_folder)
+    agents = {name: load_agents(folder) for name, folder in folders.items()}
+    sizes = {one.k for agent in agents.values() for one in agent} | ({k} if k else set())
+    with checked():
+        if len(sizes) > 1:
+            raise ValueError(f"slates of {sorted(sizes)} slots are asked for; judge agents of one size at a time")
+        k = sizes.pop() if sizes else SLATE_SIZE
+        check_slate_size(k, log.catalogue.available)
+        config = EvaluationConfig(shoppers=shoppers, seed=seed + 10_000, k=k, reward=reward)
+    simulators = {TRAINED_IN: shopper, **{name: load_shopper(folder) for name, folder in judges.items()}}
+    trained_in = dict.fromkeys(agents, TRAINED_IN)
+    next_item = next_item_step(reporter, log_folder, encoder_folder, held_out)
+    extras = gather_extras(
+        log=log_folder,
+        shopper=shopper_folder if hasattr(shopper, "choice_scores") else None,
+        agents=folders,
+        next_item=pd.DataFrame(next_item) if next_item else None,
+        shop=str(log_folder),
+        notes=notes,
+    )
+    with reporter.step("judging every policy on the same shoppers") as progress:
+        found = evaluate(
+            {**baselines(log, encoder, shopper, k, seed), **agents},
+            simulators,
+            encoder,
+            out,
+            config=config,
+            trained_in=trained_in,
+            catalogue=log.catalogue,
+            inputs=inputs,
+            extras=extras,
+            progress=progress,
+            force=force,
+        )
+    summary = found.summary.to_dict("records")
+    return {"summary": summary, "comparisons": found.comparisons.to_dict("records"), "judged_by": found.primary}
+
+
+def export_step(
+    reporter: Reporter,
+    agent_folder: Path,
+    out: Path,
+    *,
+    log_folder: Path,
+    encoder_folder: Path,
+    seed: int | None = None,
+    evaluation_folder: Path | None = None,
+    histories: int = 1_000,
+    force: bool = False,
+) -> dict[str, Any]:
+    """Write the bundle of an agent and check its slates against the trained policy's.
+
+    Without `seed`, the training whose last episodes earned most: a choice that looks at no simulator that judges.
+    """
+    id_of(agent_folder, "agent")
+    id_of(log_folder, "log")
+    id_of(encoder_folder, "encoder")
+    if evaluation_folder is not None:
+        id_of(evaluation_folder, "evaluation")
+    learning = facts_of(agent_folder, "agent")["learning"]
+    seed = int(max(learning, key=lambda one: learning[one]["reward"])) if seed is None else seed
+    with checked():
+        if str(seed) not in learning:
+            raise ValueError(f"{agent_folder} holds trainings with the seeds {', '.join(learning)}; got {seed}")
+    from ..serving.export import export_bundle
+
+    with reporter.step("exporting the policy") as progress:
+        export_bundle(
+            agent_folder,
+            encoder_folder,
+            log_folder,
+            out,
+            seed=seed,
+            evaluation_folder=evaluation_folder,
+            judged_as=name_of(agent_folder),
+            histories=histories,
+            force=force,
+            progress=progress,
+        )
+    return facts_of(out, "bundle")

@@ -1,0 +1,159 @@
+"""`slatewise pretrain | fit | train`: what learns."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from . import steps
+from .console import Reporter, reported
+from .options import (
+    EncoderFolder,
+    Force,
+    HeldOut,
+    Json,
+    Learner,
+    Log,
+    Out,
+    Quiet,
+    Reward,
+    Seed,
+    ShoppersOf,
+    SlateSize,
+    TextModel,
+)
+from .showing import show_evidence, show_learning, show_next_item
+
+
+def pretrain(
+    log: Log,
+    out: Out,
+    text_model: TextModel = None,
+    width: Annotated[int, typer.Option(min=4, help="Width of states and item vectors.")] = 64,
+    layers: Annotated[int, typer.Option(min=1, help="Transformer layers.")] = 2,
+    window: Annotated[int, typer.Option(min=1, help="Tokens that a token looks back on.")] = 50,
+    epochs: Annotated[int, typer.Option(min=1, help="Passes over the log at most; stops early.")] = 20,
+    shoppers: Annotated[ShoppersOf, typer.Option(help="Which half of the shoppers to learn from.")] = ShoppersOf.agent,
+    held_out: HeldOut = steps.HELD_OUT,
+    seed: Seed = 0,
+    force: Force = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Encode item texts with a pretrained Transformer, and pretrain the session encoder on the log.
+
+    **Reads** the log, but for the latest sessions, which it is judged on.
+
+    **Writes** the encoder, and prints how well it foretells the next item on the held-out sessions, beside item-kNN
+    and popularity. Killed, it goes on from the last full epoch and ends with the same weights.
+
+    **Assumes** that the agent's encoder should learn from one half of the shoppers, so that the simulated shopper can
+    have one of its own (`fit`), and that item texts are English unless `--text-model` names another model.
+    """
+    reporter = Reporter(as_json, quiet)
+    with reported(reporter):
+        facts = steps.pretrain_step(
+            reporter,
+            log,
+            out,
+            selection=steps.Selection(held_out, "train", shoppers.value),
+            settings={"width": width, "layers": layers, "window": window, "epochs": epochs, "seed": seed},
+            text_model=text_model,
+            force=force,
+        )
+        facts["next_item"] = steps.next_item_step(reporter, log, out, held_out)
+        show_next_item(reporter, facts["next_item"])
+        reporter.tell(f"encoder: {out}")
+        reporter.result({"out": str(out), **facts})
+
+
+def fit(
+    log: Log,
+    out: Out,
+    encoder: Annotated[
+        Path | None,
+        typer.Option(help="The shopper's encoder; one is pretrained into OUT-encoder, on the other half, if left out."),
+    ] = None,
+    text_model: TextModel = None,
+    click_rate: Annotated[
+        float | None, typer.Option(help="Prior, where the log shows no slates: clicks a slate.")
+    ] = None,
+    slates_per_session: Annotated[
+        float | None, typer.Option(help="Prior, where the log cannot tell when shoppers leave.")
+    ] = None,
+    held_out: HeldOut = steps.HELD_OUT,
+    seed: Seed = 0,
+    force: Force = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Fit simulated shoppers: how far they look, what they choose, when they buy and when they leave.
+
+    **Reads** the log, but for the latest sessions. Choices are learnt from slates shown (50 clicks on them at least)
+    or, where a log has none, from what was viewed next.
+
+    **Writes** the shopper, and prints of each quantity whether the log told it, and how surely, or it was assumed.
+
+    **Assumes** what a log cannot tell: named priors with ranges, which `--click-rate` and `--slates-per-session` set.
+    """
+    reporter = Reporter(as_json, quiet)
+    priors = {"click_rate": click_rate, "slates_per_session": slates_per_session}
+    with reported(reporter):
+        facts = steps.fit_command(
+            reporter,
+            log,
+            out,
+            encoder=encoder,
+            text_model=text_model,
+            held_out=held_out,
+            seed=seed,
+            priors={name: value for name, value in priors.items() if value is not None},
+            force=force,
+        )
+        show_evidence(reporter, facts)
+        reporter.tell(f"shopper: {out}")
+        reporter.result({"out": str(out), **facts})
+
+
+def train(
+    log: Log,
+    encoder: EncoderFolder,
+    shopper: Annotated[Path, typer.Option(help="Folder that `fit` wrote: the shoppers to train on.")],
+    out: Out,
+    agent: Annotated[Learner, typer.Option(help="Which learner.")] = Learner.ppo,
+    k: SlateSize = steps.SLATE_SIZE,
+    total_steps: Annotated[int, typer.Option("--steps", min=1, help="Slates shown in each training.")] = 100_000,
+    trainings: Annotated[int, typer.Option(min=1, help="Trainings with different seeds.")] = 3,
+    reward: Reward = steps.REWARD,
+    seed: Seed = 0,
+    force: Force = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train a slate agent on simulated shoppers, through stable-baselines3.
+
+    **Reads** the log (for which items may be shown), an encoder and a shopper.
+
+    **Writes** one policy for each training seed, with its learning curve. Killed, finished seeds are kept, and the one
+    under way goes on from its last checkpoint, with other shoppers than without the kill.
+
+    **Assumes** that the fitted shoppers are like the shop's own: `evaluate` says how far to believe it.
+    """
+    reporter = Reporter(as_json, quiet)
+    with reported(reporter):
+        facts = steps.train_step(
+            reporter,
+            log,
+            out,
+            encoder_folder=encoder,
+            shopper_folder=shopper,
+            agent=agent.value,
+            k=k,
+            steps=total_steps,
+            seeds=range(seed, seed + trainings),
+            reward=reward,
+            force=force,
+        )
+        show_learning(reporter, facts)
+        reporter.tell(f"agent: {out}")
+        reporter.result({"out": str(out), **facts})

@@ -1,0 +1,72 @@
+"""What the steps found, as tables and lines for people."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from .console import Reporter
+
+
+def show_rows(reporter: Reporter, facts: Mapping[str, Any], out: Path) -> None:
+    """What became of every row that an ingest read, and what the log holds."""
+    rows = [(name.replace("_", " "), f"{count:,}") for name, count in facts["rows"].items()]
+    for title, reasons in (("set aside", facts["quarantined"]), ("passed over", facts["ignored"])):
+        rows += [(f"{title}: {reason}", f"{count:,}") for reason, count in reasons.items()]
+    reporter.table("What became of the rows", ["", "rows"], rows)
+    if facts["quarantined"]:
+        reporter.tell(f"rows set aside, with line and reason: {out / 'quarantine.jsonl'}")
+    if facts["items_without_text"]:
+        reporter.tell(f"{facts['items_without_text']:,} items have no text; their id stands for it")
+    sizes = f"{facts['sessions']:,} sessions of {facts['shoppers']:,} shoppers over {facts['items']:,} items"
+    reporter.tell(f"{sizes}: {out}")
+
+
+def show_next_item(reporter: Reporter, rows: Sequence[Mapping[str, Any]]) -> None:
+    """How well an encoder and its rivals foretell the next item; nothing where no session was held out."""
+    if rows:
+        cells = [(row["model"], row["metric"], with_interval(row)) for row in rows]
+        columns = ["model", "metric", "value [95 % interval]"]
+        reporter.table("Next item on held-out sessions, whole catalogue ranked", columns, cells)
+
+
+def with_interval(row: Mapping[str, Any], digits: int = 3) -> str:
+    """`0.123 [0.110, 0.136]`."""
+    return f"{row['value']:.{digits}f} [{row['low']:.{digits}f}, {row['high']:.{digits}f}]"
+
+
+def show_learning(reporter: Reporter, facts: Mapping[str, Any]) -> None:
+    """What the exploring policy of each training earned at its end."""
+    learning = facts["learning"]
+    columns = [name for name in ("reward", "ctr", "slates", "seconds") if any(name in row for row in learning.values())]
+    rows = [(seed, *(f"{row[name]:.4g}" if name in row else "" for name in columns)) for seed, row in learning.items()]
+    reporter.table("At the end of training, while exploring", ["seed", *columns], rows)
+
+
+def show_values(reporter: Reporter, out: Path) -> None:
+    """The table of every policy's figures, and what the comparisons say."""
+    from ..evaluation import Evaluation, as_rows, sentence
+
+    found = Evaluation.load(out)
+    for simulator in found.outcomes.simulators:
+        said = " (agents were trained in it)" if simulator in found.trained_in.values() else ""
+        columns, rows = as_rows(found.summary[found.summary["simulator"] == simulator])
+        reporter.table(f"In the {simulator}{said}: mean [95 % interval]", columns, rows)
+    primary = found.comparisons[found.comparisons["simulator"] == found.primary]
+    for row in primary.to_dict("records"):
+        reporter.tell(f"- {sentence({str(name): value for name, value in row.items()}, family=len(primary))}")
+
+
+def show_evidence(reporter: Reporter, facts: Mapping[str, Any]) -> None:
+    """What a fitted shopper learned from its log, what it assumes, and how well it foretells held-out slates."""
+    rows = []
+    for row in facts.get("evidence", []):
+        value = f"{row['value']:.3g} [{row['low']:.3g}, {row['high']:.3g}]"
+        rows.append((row["quantity"], f"{row['source']} ({row['evidence']})", value))
+    reporter.table("What is known of the shoppers", ["quantity", "whence", "value [range]"], rows)
+    held_out = facts.get("held_out") or []
+    if held_out:
+        reporter.table("On held-out slates", list(held_out[0]), [_cells(row) for row in held_out])
+
+
+def _cells(row: Mapping[str, Any]) -> list[str]:
+    return [f"{value:.4g}" if isinstance(value, float) else str(value) for value in row.values()]
