@@ -37,6 +37,13 @@ from .metrics import METRICS, column, coverage, metric_named
 from .outcomes import FIXED, Outcomes
 
 Array = NDArray[np.float64]
+_RANGE = {
+    "share": (0.0, 1.0),
+    "count": (0.0, np.inf),
+    "money": (0.0, np.inf),
+    "reward": (-np.inf, np.inf),
+    "index": (-np.inf, np.inf),
+}  # what a figure of each unit can be; a wide interval is cut there
 _BLOCK = 256  # replicates at a time, so that their draws of many shoppers fit in memory
 
 
@@ -203,7 +210,8 @@ def summarise(
 
     Returns:
         Columns `simulator`, `policy`, `metric`, `mean`, `low`, `high`, `seeds` (training seeds judged; 0 for a fixed
-        policy; 1 means that the variation between trainings is not in the interval), `shoppers`.
+        policy; 1 means that the variation between trainings is not in the interval), `shoppers`. Intervals are cut at
+        what a figure can be: a share lies in [0, 1], a count is not negative.
 
     Raises:
         EvidenceError: policies met different shoppers, or fewer than two.
@@ -214,7 +222,9 @@ def summarise(
         for policy, one in found.items():
             low, high = _edges(one.draws, level)
             for place, metric in enumerate(metrics):
-                figures = {"mean": one.value[place], "low": low[place], "high": high[place]}
+                least, most = _RANGE[metric_named(metric).unit]
+                ends = {"low": max(low[place], least), "high": min(high[place], most)}
+                figures = {"mean": one.value[place], **ends}
                 key = {"simulator": simulator, "policy": policy, "metric": metric}
                 rows.append({**key, **figures, "seeds": one.seeds, "shoppers": shoppers})
     table = pd.DataFrame(rows)

@@ -29,7 +29,7 @@ class DemoSize:
     histories: int = 1_000
 
 
-QUICK = DemoSize(n_items=200, sessions=2_000, epochs=3, train_steps=8_192, trainings=2, shoppers=200, histories=100)
+QUICK = DemoSize(n_items=200, sessions=2_000, epochs=3, train_steps=8_192, trainings=3, shoppers=200, histories=100)
 
 
 def run_demo(
