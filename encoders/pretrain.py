@@ -50,12 +50,12 @@ class PretrainConfig:
     feed_forward: int = 128
     window: int = 50
     """Tokens that a token attends to, itself included."""
-    dropout: float = 0.2
+    dropout: float = 0.3
     id_dropout: float = 0.2
     """Share of items that go by text and price alone in a batch, so that items never seen are at home too."""
-    temperature: float = 0.07
+    temperature: float = 0.1
     """Of the softmax over the cosine between state and item."""
-    epochs: int = 20
+    epochs: int = 12
     """At most; fewer when the validation figure stops improving."""
     patience: int = 3
     """Epochs without improvement before stopping."""
@@ -100,18 +100,8 @@ class PretrainConfig:
 
     def model(self) -> ShopSessionConfig:
         """Settings of the model; the catalogue's part is filled in with the catalogue."""
-        names = (
-            "width",
-            "layers",
-            "heads",
-            "kv_heads",
-            "feed_forward",
-            "window",
-            "dropout",
-            "id_dropout",
-            "temperature",
-        )
-        return ShopSessionConfig(**{name: getattr(self, name) for name in names})
+        names = ("width", "layers", "heads", "kv_heads", "feed_forward", "window", "dropout", "id_dropout")
+        return ShopSessionConfig(**{name: getattr(self, name) for name in names}, item_temperature=self.temperature)
 
 
 def pretrain(

@@ -14,6 +14,7 @@ from typing import Any, Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import AutoConfig, AutoModel, LlamaConfig, LlamaModel, PreTrainedConfig, PreTrainedModel
@@ -45,7 +46,7 @@ class ShopSessionConfig(PreTrainedConfig):
     window: int = 50
     dropout: float = 0.2
     id_dropout: float = 0.2
-    temperature: float = 0.07
+    item_temperature: float = 0.07  # not `temperature`, which transformers keeps for text generation
     initializer_range: float = 0.05
     price_mean: float = 0.0
     price_std: float = 1.0
@@ -340,7 +341,7 @@ def load_encoder(folder: str | Path, *, device: str | torch.device = "cpu") -> S
     """A pretrained session encoder, in eval mode.
 
     Raises:
-        ArtefactError: the folder is missing or holds something else.
+        ArtefactError: the folder is missing, holds something else, or its weights cannot be read.
         NotTrainedError: the encoder in it was never trained, or its pretraining was interrupted.
     """
     folder = Path(folder)
@@ -355,8 +356,11 @@ def load_encoder(folder: str | Path, *, device: str | torch.device = "cpu") -> S
         read_config(folder, "encoder")  # names what the folder holds instead
     if not config.get("trained"):
         raise NotTrainedError(f"the encoder in {folder} is not trained; run its pretraining to the end")
-    with quiet_transformers():
-        model = ShopSessionModel.from_pretrained(folder, dtype=torch.float32)
+    try:
+        with quiet_transformers():
+            model = ShopSessionModel.from_pretrained(folder, dtype=torch.float32)
+    except (SafetensorError, OSError) as error:
+        raise ArtefactError(f"{folder} holds weights that cannot be read ({error}); pretrain it again") from error
     model = model.to(device).eval()  # pyright: ignore[reportArgumentType]
     model.item_vectors  # noqa: B018  worked out here, so that an exported graph holds it and not the way to it
     return model

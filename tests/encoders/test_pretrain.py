@@ -57,6 +57,8 @@ def test_pretraining_learns_the_walk_through_a_ring_and_says_so(
         auto = AutoModel.from_pretrained(tmp_path / "encoder")
     assert same_weights(auto, encoder)
     assert same_weights(load_encoder(tmp_path / "encoder"), encoder)
+    assert encoder.config.item_temperature == config.temperature
+    assert encoder.config.trained
 
 
 def test_an_item_never_seen_lies_near_items_that_read_alike(
