@@ -50,6 +50,7 @@ _EXTRAS = {
 _NOT_OURS = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.ENAMETOOLONG}
 """What the operating system refuses for reasons that its message tells a user."""
 
+_UsageError = cast("type[Exception]", typer.BadParameter.__bases__[0])  # click's own, or that of typer's copy of click
 ProgressCall = Callable[[int, int, str], None]
 
 
@@ -171,10 +172,12 @@ def reported(reporter: Reporter) -> Iterator[None]:
     except ModuleNotFoundError as error:
         extra = _EXTRAS.get((error.name or "").partition(".")[0])
         if extra is None:
+            _defect(reporter, error)
             raise
         _leave(reporter, error, f'{error.name} is not installed; pip install "slatewise[{extra}]"', 5)
     except OSError as error:
         if error.errno not in _NOT_OURS:
+            _defect(reporter, error)
             raise
         _leave(reporter, error, str(error), 1)
     except KeyboardInterrupt as error:
@@ -182,6 +185,15 @@ def reported(reporter: Reporter) -> Iterator[None]:
         reporter.result({"error": "Interrupted", "message": words, "exit_code": 130})
         reporter.err.print(words)
         raise SystemExit(130) from error
+    except _UsageError:
+        raise
+    except Exception as error:
+        _defect(reporter, error)
+        raise
+
+
+def _defect(reporter: Reporter, error: Exception) -> None:
+    reporter.result({"error": type(error).__name__, "message": str(error), "exit_code": 1})
 
 
 def _leave(reporter: Reporter, error: Exception, words: str, code: int) -> NoReturn:
@@ -189,9 +201,6 @@ def _leave(reporter: Reporter, error: Exception, words: str, code: int) -> NoRet
     reporter.err.print(f"[bold red]error:[/] {type(error).__name__}: ", end="")
     reporter.err.print(words, markup=False, soft_wrap=True)
     raise SystemExit(code) from error
-
-
-_UsageError = cast("type[Exception]", typer.BadParameter.__bases__[0])  # click's own, or that of typer's copy of click
 
 
 class JsonErrors(TyperGroup):

@@ -22,9 +22,9 @@ class DemoSize:
 
     n_items: int = 1_000
     sessions: int = 12_000
-    epochs: int = 12
+    epochs: int = 10
     train_steps: int = 100_000
-    trainings: int = 3
+    trainings: int = 5
     shoppers: int = 2_000
     histories: int = 1_000
 

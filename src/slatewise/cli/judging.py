@@ -7,7 +7,9 @@ from typing import Any
 
 import pandas as pd
 
+from ..datasets.artefact import read_config
 from ..datasets.log import ShopLog
+from ..errors import ArtefactError
 from .console import Reporter, checked
 from .steps import (
     HELD_OUT,
@@ -15,6 +17,8 @@ from .steps import (
     SLATE_SIZE,
     TRAINED_IN,
     Selection,
+    check_items,
+    check_same_items,
     check_slate_size,
     facts_of,
     id_of,
@@ -66,6 +70,22 @@ def _named_once(agents: Sequence[Path], judges: Mapping[str, Path]) -> dict[str,
     return named
 
 
+def _check_learnt_with(agent: Path, encoder: Path, shopper: Path) -> None:
+    """See that an agent is judged with what it learnt with.
+
+    Raises:
+        ArtefactError: it learnt with another encoder, or on other shoppers.
+    """
+    learnt_with = read_config(agent, "agent")["slatewise_artefact"]["inputs"]
+    ours, theirs = id_of(encoder, "encoder"), id_of(shopper, "shopper")
+    if learnt_with.get("encoder", ours) != ours:
+        raise ArtefactError(f"{agent} learnt with another encoder than {encoder}; give that one as --encoder")
+    if learnt_with.get("shopper", theirs) != theirs:
+        raise ArtefactError(
+            f"{agent} learnt on other shoppers than {shopper}; give those as --shopper, and {shopper} as a --judge"
+        )
+
+
 def evaluate_step(
     reporter: Reporter,
     log_folder: Path,
@@ -89,6 +109,10 @@ def evaluate_step(
     inputs |= {name: id_of(folder, "agent") for name, folder in folders.items()}
     inputs |= {"shopper": id_of(shopper_folder, "shopper"), "log": id_of(log_folder, "log")}
     inputs["encoder"] = id_of(encoder_folder, "encoder")
+    shoppers_of = [(folder, "shopper") for folder in (shopper_folder, *judges.values())]
+    check_same_items(log_folder, (encoder_folder, "encoder"), *shoppers_of)
+    for folder in agent_folders:
+        _check_learnt_with(folder, encoder_folder, shopper_folder)
     from ..agents import load_agents
     from ..encoders import load_encoder
     from ..evaluation import EvaluationConfig, evaluate, gather_extras
@@ -105,6 +129,7 @@ def evaluate_step(
         check_slate_size(k, log.catalogue.available)
         config = EvaluationConfig(shoppers=shoppers, seed=seed + 10_000, k=k, reward=reward)
     simulators = {TRAINED_IN: shopper, **{name: load_shopper(folder) for name, folder in judges.items()}}
+    check_items(log.catalogue.n_items, encoder=encoder.n_items, **{n: one.n_items for n, one in simulators.items()})
     trained_in = dict.fromkeys(agents, TRAINED_IN)
     next_item = next_item_step(reporter, log_folder, encoder_folder, held_out)
     extras = gather_extras(
@@ -149,9 +174,7 @@ def export_step(
 
     Without `seed`, the training whose last episodes earned most: a choice that looks at no simulator that judges.
     """
-    id_of(agent_folder, "agent")
-    id_of(log_folder, "log")
-    id_of(encoder_folder, "encoder")
+    check_same_items(log_folder, (agent_folder, "agent"), (encoder_folder, "encoder"))
     if evaluation_folder is not None:
         id_of(evaluation_folder, "evaluation")
     learning = facts_of(agent_folder, "agent")["learning"]

@@ -9,7 +9,9 @@ from .console import Reporter
 
 def show_rows(reporter: Reporter, facts: Mapping[str, Any], out: Path) -> None:
     """What became of every row that an ingest read, and what the log holds."""
-    rows = [(name.replace("_", " "), f"{count:,}") for name, count in facts["rows"].items()]
+    named = {name: count for name, count in facts["rows"].items() if name not in ("quarantined", "ignored")}
+    named = {name: count for name, count in named.items() if count or name in ("read", "kept")}
+    rows = [(name.replace("_", " "), f"{count:,}") for name, count in named.items()]
     for title, reasons in (("set aside", facts["quarantined"]), ("passed over", facts["ignored"])):
         rows += [(f"{title}: {reason}", f"{count:,}") for reason, count in reasons.items()]
     reporter.table("What became of the rows", ["", "rows"], rows)

@@ -15,7 +15,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ..datasets.artefact import artefact_id, read_config, write_json
+from ..datasets.artefact import artefact_id, fingerprint, read_config, write_json
+from ..datasets.catalogue import Catalogue
 from ..datasets.log import ShopLog
 from ..errors import ArtefactError, LogFormatError
 from .console import Reporter, checked
@@ -78,6 +79,46 @@ def id_of(folder: Path, kind: str) -> str:
     except ArtefactError as error:
         why = str(error) if folder.exists() else f"there is no folder {folder}"
         raise ArtefactError(f"{why}; give a folder that `slatewise {_MADE_BY[kind]}` wrote") from error
+
+
+def catalogue_id(log_folder: Path) -> str:
+    """What is recorded of a log's catalogue: a hash of its item ids in order, for parts know items by their number.
+
+    Raises:
+        ArtefactError: the folder is no finished log.
+        LogFormatError: its catalogue cannot be read.
+    """
+    id_of(log_folder, "log")
+    return fingerprint({"items": Catalogue.load(log_folder / "catalogue.parquet").item_ids.tolist()})
+
+
+def check_same_items(log_folder: Path, *others: tuple[Path, str]) -> None:
+    """See that artefacts (folder, kind) number the items as a log does.
+
+    Raises:
+        ArtefactError: one does not.
+    """
+    ours = catalogue_id(log_folder)
+    for folder, kind in others:
+        id_of(folder, kind)
+        if read_config(folder, kind)["slatewise_artefact"]["inputs"].get("catalogue", ours) != ours:
+            raise ArtefactError(
+                f"{folder} knows other items than {log_folder}; give the log that it was made from, or run "
+                f"`slatewise {_MADE_BY[kind]}` anew on this one"
+            )
+
+
+def check_items(n_items: int, **others: int) -> None:
+    """See that parts whose catalogues are not known are at least of one size.
+
+    Raises:
+        ArtefactError: one is not.
+    """
+    for name, items in others.items():
+        if items != n_items:
+            raise ArtefactError(
+                f"the log has {n_items} items and the {name} {items}; make both from one log, so that items match"
+            )
 
 
 def facts_of(folder: Path, kind: str) -> dict[str, Any]:
@@ -145,7 +186,7 @@ def pretrain_step(
     title: str = "pretraining the session encoder",
 ) -> dict[str, Any]:
     """Encode the item texts and pretrain a session encoder on a selection of a log."""
-    inputs = {"log": selection.named(log_folder)}
+    inputs = {"log": selection.named(log_folder), "catalogue": catalogue_id(log_folder)}
     from ..encoders import TextEncoder
     from ..encoders.pretrain import PretrainConfig, pretrain
 
@@ -196,9 +237,10 @@ def fit_step(
     """Fit simulated shoppers on a selection of a log, with the encoder named, or by plain means of text vectors."""
     import torch
 
-    inputs = {"log": selection.named(log_folder)}
+    inputs = {"log": selection.named(log_folder), "catalogue": catalogue_id(log_folder)}
     if encoder_folder is not None:
         inputs["encoder"] = id_of(encoder_folder, "encoder")
+        check_same_items(log_folder, (encoder_folder, "encoder"))
     from ..encoders import MeanEncoder, TextEncoder, load_encoder
     from ..simulators.fit import FitConfig, fit
 
@@ -284,7 +326,8 @@ def train_step(
 ) -> dict[str, Any]:
     """Train a slate agent, once for each seed, on simulated shoppers."""
     inputs = {"log": id_of(log_folder, "log"), "encoder": id_of(encoder_folder, "encoder")}
-    inputs["shopper"] = id_of(shopper_folder, "shopper")
+    inputs |= {"shopper": id_of(shopper_folder, "shopper"), "catalogue": catalogue_id(log_folder)}
+    check_same_items(log_folder, (encoder_folder, "encoder"), (shopper_folder, "shopper"))
     from ..agents import DQNConfig, PPOConfig, train
     from ..encoders import load_encoder
     from ..envs.rewards import RewardMix
@@ -293,6 +336,7 @@ def train_step(
 
     encoder, shopper = load_encoder(encoder_folder), load_shopper(shopper_folder)
     available = ShopLog.load(log_folder).catalogue.available
+    check_items(len(available) - 1, encoder=encoder.n_items, shopper=shopper.n_items)
     with checked():
         RewardMix.of(reward)
         check_slate_size(k, available)
