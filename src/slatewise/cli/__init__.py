@@ -1,18 +1,22 @@
 """The command line: `slatewise demo | ingest | pretrain | fit | train | evaluate | export | serve`."""
 
 import os
+import sys
 
 
 def main() -> None:
     """Run the command line.
 
     One thread does the arithmetic unless OMP_NUM_THREADS says otherwise: the models are small, and two threads that
-    wait for each other on a busy machine took 12 times the processor time of one (measured on two shared cores).
+    wait for each other on a busy machine took twelve times the processor time of one (measured on two shared cores).
     """
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    from .commands import app
+    try:
+        from .commands import app
 
-    app()
+        app()
+    except KeyboardInterrupt:  # before a command had begun
+        sys.exit(130)
 
 
 __all__ = ["main"]
