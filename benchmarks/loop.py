@@ -72,13 +72,11 @@ def main() -> None:
             print(f"\n== seed {seed}: {results[-1]['wall_seconds']} s, peak {results[-1]['peak_gib']} GiB", end="")
             print(table(results[-1]))
             for row in results[-1]["next_item"]:
-                print(
-                    f"next item, {row['model']:<12} {row['metric']:<10} {row['value']:.3f} [{row['low']:.3f}, {row['high']:.3f}]"
-                )
+                interval = f"{row['value']:.3f} [{row['low']:.3f}, {row['high']:.3f}]"
+                print(f"next item, {row['model']:<12} {row['metric']:<10} {interval}")
             for row in results[-1]["held_out"] or []:
-                print(
-                    f"held-out slates, {row['model']:<26} log-likelihood {row['log_likelihood']:.4f}, AUC {row['auc']:.3f}"
-                )
+                figures = f"log-likelihood {row['log_likelihood']:.4f}, AUC {row['auc']:.3f}"
+                print(f"held-out slates, {row['model']:<26} {figures}")
     print(
         json.dumps(
             {

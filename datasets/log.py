@@ -125,8 +125,8 @@ class ShopLog:
         # A slate belongs to its session, also where a source counts slates anew in each session.
         named = slate >= 0
         slate[named] = pd.factorize(self.session_of_event[named] * (slate.max(initial=0) + 1) + slate[named])[0]
-        position = events["position"].astype("Float64").fillna(-1).to_numpy(dtype=np.int64)
-        return item, code, seconds, slate, position
+        position = np.asarray(events["position"].astype("Float64").fillna(-1), dtype=np.int64)
+        return item, code, np.asarray(seconds, dtype=np.float64), slate, position
 
     @cached_property
     def _tokenised(self) -> tuple[Tokens, Ints]:

@@ -118,7 +118,8 @@ def tokenise(
     """
     n_sessions = int(session[-1]) + 1 if len(session) else 0
     kept = np.flatnonzero(_kept(item, event, slate, position))
-    s, i, e, t, sl = (column[kept] for column in (session, item, event, seconds, slate))
+    s, i, e, sl = (column[kept] for column in (session, item, event, slate))
+    t = seconds[kept]
     starts = np.ones(len(kept), dtype=bool)
     if len(kept) > 1:
         same = (s[1:] == s[:-1]) & (i[1:] == i[:-1]) & _foldable(e[1:]) & _foldable(e[:-1])

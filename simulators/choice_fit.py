@@ -45,9 +45,10 @@ class ChoiceData:
 
     def rows(self, which: Tensor) -> "ChoiceData":
         """Some of the rows."""
-        correction = None if self.correction is None else self.correction[which]
         parts = (self.features, self.items, self.outside, self.clicked, self.session, self.weight)
-        return ChoiceData(*(part[which] for part in parts), correction)
+        features, items, outside, clicked, session, weight = (part[which] for part in parts)
+        correction = None if self.correction is None else self.correction[which]
+        return ChoiceData(features, items, outside, clicked, session, weight, correction)
 
 
 @dataclass(frozen=True, slots=True)

@@ -182,7 +182,7 @@ def _plan(
     at = (rng.integers(days, size=sessions) * 24 + hour) * (_DAY // 24) + rng.integers(_DAY // 24, size=sessions)
     order = np.lexsort((at, shopper))
     shopper, at = shopper[order], at[order]
-    visit = pd.Series(shopper).groupby(shopper).cumcount().to_numpy(dtype=np.int64)
+    visit = np.asarray(pd.Series(shopper).groupby(shopper).cumcount(), dtype=np.int64)
     # Visits of one shopper are moved apart, so that none begins before the last one ended.
     apart = visit * _VISIT_APART
     at = pd.Series(at - apart).groupby(shopper).cummax().to_numpy(dtype=np.int64) + apart
@@ -302,7 +302,7 @@ def _events(plan: _Plan, arrivals: _Arrivals, shown: _Shown, catalogue: Catalogu
             "time": pd.to_datetime(rows.time, unit="us", utc=True),
             "item_id": catalogue.item_ids[rows.item],
             "event": np.array([one.label for one in Event], dtype=object)[rows.event],
-            "slate_id": np.where(rows.slate >= 0, slate_names[rows.slate], None),
+            "slate_id": pd.Series(slate_names[rows.slate]).where(rows.slate >= 0, None),
             "position": pd.arrays.IntegerArray(rows.place.astype(np.int32), ~placed),
             "propensity": rows.propensity,
             "price": price[rows.item],

@@ -80,7 +80,8 @@ def fit_logistic(
         weights, alike, own = start = _most_likely(x, y, weight, item, centre, spread, prior, start)
         effects = _effects(prior, alike, own)
         chance = sigmoid(x @ weights + effects[item])
-        known = np.bincount(item, weight * chance * (1 - chance), minlength=len(effects))  # information on each item
+        held = np.bincount(item, weight * chance * (1 - chance), minlength=len(effects))  # information on each item
+        known = held.astype(np.float64)
         fresh = _wider_or_narrower(prior, alike, own, known)
         if np.allclose([fresh.alike, fresh.own], [prior.alike, prior.own], rtol=0.15):
             break

@@ -4,6 +4,8 @@ How much an item is clicked beyond that is its effect in the choice model, which
 Shapes: S occasions, K slots, E views, N items.
 """
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -30,7 +32,8 @@ def shown_popularity(items: Ints, clicked: Ints, weight: Doubles, n_items: int) 
     return _over_mean(np.bincount(items.ravel(), (shown * rate).ravel(), minlength=n_items + 1))
 
 
-def _over_mean(counts: Doubles) -> Floats:
+def _over_mean(numbers: NDArray[Any]) -> Floats:
+    counts = numbers.astype(np.float64)
     counts[0] = 0
     table = np.log((counts + SMOOTHING) / (counts[1:].mean() + SMOOTHING))
     table[0] = 0
