@@ -23,7 +23,7 @@ class DemoSize:
     n_items: int = 1_000
     sessions: int = 12_000
     epochs: int = 10
-    train_steps: int = 100_000
+    train_steps: int = 50_000
     trainings: int = 5
     shoppers: int = 2_000
     histories: int = 1_000

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from . import steps
-from .console import Reporter, checked, reported
+from .console import Reporter, reported
 from .options import Force, Json, Out, Quiet, Seed, TextModel
 
 
@@ -40,11 +40,16 @@ def serve(
 def _serve(reporter: Reporter, bundle: Path, store: Path, *, host: str, port: int) -> None:
     """Serve a bundle until a signal, and say where."""
     steps.id_of(bundle, "bundle")
+    from pydantic import ValidationError
+
     from ..serving.server import serve
     from ..serving.settings import ServerSettings
 
-    with checked():
+    try:
         settings = ServerSettings()
+    except ValidationError as error:  # in its own words it would show a key
+        wrong = (f"SLATEWISE_{one['loc'][0]}".upper() + f": {one['msg']}" for one in error.errors(include_input=False))
+        raise typer.BadParameter("; ".join(wrong)) from None
 
     def announce(address: str) -> None:
         key = " -H 'X-API-Key: ...'" if settings.api_key else ""
