@@ -57,7 +57,7 @@ def read_config(folder: Path, kind: str) -> dict[str, Any]:
     folder = Path(folder)
     path = folder / "config.json"
     if not path.is_file():
-        partial = folder.with_name(folder.name + ".partial")
+        partial = Path(f"{folder}.partial")
         hint = f"; {partial} is unfinished, run its step again to resume it" if partial.is_dir() else ""
         raise ArtefactError(f"{folder} is no finished {kind} (it has no config.json){hint}")
     try:

@@ -92,6 +92,12 @@ def test_the_same_seed_gives_the_same_agent_and_another_seed_another(
     assert weights["one"] == weights["two"] != weights["other"]
 
 
+def test_the_same_seed_gives_the_same_verdict(loop: Any, command: Callable[..., Any], tmp_path: Path) -> None:
+    again = command(*loop.words["evaluate"], "--out", tmp_path / "evaluation", "--json")
+    first = loop.answers["evaluate"].json
+    assert (again.json["summary"], again.json["comparisons"]) == (first["summary"], first["comparisons"])
+
+
 def test_people_get_tables_on_stdout_and_quiet_keeps_stderr_empty(loop: Any, command: Callable[..., Any]) -> None:
     answer = command(*loop.words["evaluate"], "--quiet")
     assert answer.code == 0

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -159,6 +160,17 @@ def test_a_folder_that_is_missing_or_of_another_kind_is_refused_with_the_step_th
     assert not (tmp_path / "new").exists()
 
 
+def test_the_folder_one_stands_in_may_be_given(
+    loop: Any, command: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    answer = command("pretrain", ".", "--out", "encoder", "--json")
+    assert (answer.code, answer.json["error"]) == (4, "ArtefactError")
+    monkeypatch.chdir(loop / "log")
+    words = [".", *loop.words["fit"][2:], "--out", tmp_path / "shopper"]
+    assert command("fit", *words).code == 0
+
+
 def test_a_folder_of_something_else_is_not_written_to_and_force_does_not_replace_it(
     loop: Any, command: Callable[..., Any], tmp_path: Path
 ) -> None:
@@ -238,6 +250,15 @@ def test_a_key_that_is_too_short_is_wrong_usage(
     assert (answer.code, answer.json["error"]) == (2, "UsageError")
     assert answer.json["message"].startswith("Invalid value: SLATEWISE_API_KEY: ")
     assert "short" not in answer.json["message"]
+
+
+def test_an_address_that_is_taken_is_named(loop: Any, command: Callable[..., Any], tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        words = ["--store", tmp_path / "events.db", "--port", port, "--json"]
+        answer = command("serve", loop / "bundle", *words)
+    assert (answer.code, answer.json["exit_code"], answer.json["error"]) == (1, 1, "SlatewiseError")
+    assert f"cannot listen on 127.0.0.1:{port}" in answer.json["message"]
 
 
 @pytest.mark.slow

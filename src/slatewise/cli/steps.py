@@ -77,7 +77,7 @@ def id_of(folder: Path, kind: str) -> str:
     try:
         return artefact_id(folder, kind)
     except ArtefactError as error:
-        partial = folder.with_name(folder.name + ".partial")
+        partial = Path(f"{folder}.partial")
         why = str(error) if folder.exists() or partial.exists() else f"there is no folder {folder}"
         raise ArtefactError(f"{why}; give a folder that `slatewise {_MADE_BY[kind]}` wrote") from error
 
