@@ -13,7 +13,7 @@ from typing import Any, NoReturn, cast
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.table import Column, Table
 from typer.core import TyperGroup
 
 from ..errors import (
@@ -93,18 +93,20 @@ class Reporter:
             yield _nothing
         else:
             bar = Progress(
-                TextColumn("{task.description}"),
-                BarColumn(),
+                TextColumn("{task.description}", table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1)),
+                BarColumn(bar_width=20),
                 MofNCompleteColumn(),
                 TimeElapsedColumn(),
                 TimeRemainingColumn(),
-                TextColumn("{task.fields[words]}"),
                 console=self.err,
                 transient=True,
+                expand=True,
             )
             with bar:
-                task = bar.add_task(title, total=None, words="")
-                yield lambda done, total, words: bar.update(task, completed=done, total=total, words=words)
+                task = bar.add_task(title, total=None)
+                yield lambda done, total, words: bar.update(
+                    task, completed=done, total=total, description=words or title
+                )
         self.err.print(f"{title}: done in {time.monotonic() - began:.1f} s")
 
     def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
