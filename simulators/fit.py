@@ -94,6 +94,7 @@ def fit(
     *,
     encoder_path: Path | str | None = None,
     config: FitConfig | None = None,
+    later: ShopLog | None = None,
     inputs: Mapping[str, str] | None = None,
     force: bool = False,
     progress: Progress | None = None,
@@ -107,6 +108,7 @@ def fit(
         encoder_path: folder of the encoder's artefact, copied into the shopper's; may be left out where the encoder can
             write itself.
         config: settings.
+        later: sessions to judge the fit by, of the same catalogue; then `config.held_out` keeps none of `log` aside.
         inputs: name -> id of the artefacts read, recorded.
         force: replace a finished folder.
         progress: told of (done, total, words).
@@ -126,7 +128,7 @@ def fit(
         assert isinstance(shopper, FittedShopper)
         return shopper
     with building(Path(out), KIND, settings, inputs, force=force) as draft:
-        shopper = fit_shopper(log, encoder, config=config, progress=progress)
+        shopper = fit_shopper(log, encoder, config=config, later=later, progress=progress)
         path = None if encoder_path is None else Path(encoder_path)
         facts = write_fitted(shopper.model, encoder, path, draft.folder)
         shopper.report = {**shopper.report, **facts}
@@ -135,12 +137,17 @@ def fit(
 
 
 def fit_shopper(
-    log: ShopLog, encoder: StateEncoder, *, config: FitConfig | None = None, progress: Progress | None = None
+    log: ShopLog,
+    encoder: StateEncoder,
+    *,
+    config: FitConfig | None = None,
+    later: ShopLog | None = None,
+    progress: Progress | None = None,
 ) -> FittedShopper:
     """As `fit`, but nothing is written."""
     config = config or FitConfig()
     rng = np.random.default_rng(config.seed)
-    train, held = _split(log, config.held_out)
+    train, held = _split(log, config.held_out) if later is None else (log, later)
     from_slates = _enough(train, config)
     train = _capped(train, config.max_slots, rng) if from_slates else train
     weight = _session_weights(train, config.resample)

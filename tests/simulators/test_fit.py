@@ -117,6 +117,17 @@ def test_a_fit_foretells_other_shoppers_better_than_position_and_popularity(
     assert auc["fitted"] > auc["position and popularity"] > 0.55
 
 
+def test_a_fit_judged_by_later_sessions_keeps_none_of_its_log_aside(
+    few: ShopLog, later: ShopLog, encoder: MeanEncoder
+) -> None:
+    part = later.part(np.arange(150))
+    judged = fit_shopper(few, encoder, later=part).report
+    whole = fit_shopper(few, encoder, config=FitConfig(held_out=0)).report
+    assert judged["held_out_counts"]["sessions"] <= 150
+    assert judged["parameters"] == whole["parameters"]
+    assert judged["counts"] == whole["counts"]
+
+
 def test_each_part_is_calibrated_on_other_shoppers(fitted: FittedShopper, later: ShopLog) -> None:
     table = calibration_table(fitted, later, bins=5)
     assert set(table["part"]) == {"examination", "choice", "cart", "purchase", "leaving"}

@@ -235,7 +235,10 @@ def fit_step(
     force: bool = False,
     title: str = "fitting shoppers",
 ) -> dict[str, Any]:
-    """Fit simulated shoppers on a selection of a log, with the encoder named, or by plain means of text vectors."""
+    """Fit simulated shoppers on a selection of a log, with the encoder named, or by plain means of text vectors.
+
+    They are judged by the sessions held out of the selection, where it holds some out.
+    """
     import torch
 
     inputs = {"log": selection.named(log_folder), "catalogue": catalogue_id(log_folder)}
@@ -254,12 +257,14 @@ def fit_step(
             encoder = MeanEncoder(torch.from_numpy(np.vstack([np.zeros_like(vectors[:1]), vectors])))
         else:
             encoder = load_encoder(encoder_folder)
+        judged = selection.part == "train" and selection.held_out > 0
         fit(
             selection.of(log),
             encoder,
             out,
             encoder_path=encoder_folder,
             config=config,
+            later=Selection(selection.held_out, "test").of(log) if judged else None,
             inputs=inputs,
             force=force,
             progress=progress,
