@@ -218,8 +218,9 @@ def _notes(source: str | None) -> list[str]:
             "The truth is the made-up shop itself; no agent, encoder or fitted shopper saw more of it than its log."
         ]
     return [
-        f"'{LATER}' is a simulator too: fitted on the later sessions of the same log, with states of another kind. "
-        "It agrees with real shoppers as far as that log can tell, and its few clicks make wide intervals."
+        f"'{LATER}' is a simulator too: fitted on the later sessions of the same log, with states of another kind. The "
+        "intervals cover shoppers and trainings, not what a fit on few clicks gets wrong; above all, neither fit has "
+        "seen slates unlike the shop's own, such as random ones."
     ]
 
 
