@@ -144,7 +144,7 @@ def train(
                 env.close()
             _write_description(draft.folder, agent.scorer, algorithm, seeds)
         draft.facts.update(facts or {})
-        draft.facts["learning"] = {str(seed): _last_row(draft.folder / f"seed-{seed}") for seed in seeds}
+        draft.facts["learning"] = {str(seed): _end_of_curve(draft.folder / f"seed-{seed}") for seed in seeds}
     return load_agents(out)
 
 
@@ -246,12 +246,20 @@ def _write_description(folder: Path, scorer: SlateScorer, algorithm: str, seeds:
     write_json(folder / "config.json", {"algorithm": algorithm, "k": scorer.k, "seeds": seeds, "scorer": kind})
 
 
-def _last_row(folder: Path) -> dict[str, float]:
-    """The last row of a seed's learning curve, without what could not be measured."""
+def _end_of_curve(folder: Path) -> dict[str, float]:
+    """Means over the last fifth of a seed's learning curve: a single row is a few dozen sessions, mostly luck.
+
+    `timesteps` and `seconds` are the last row's; what could not be measured is left out.
+    """
     with (folder / "curve.csv").open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    last = {name: float(value) for name, value in rows[-1].items()} if rows else {}
-    return {name: value for name, value in last.items() if math.isfinite(value)}
+        rows = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+    found: dict[str, float] = {}
+    for name in rows[-1] if rows else {}:
+        latest = rows[-1:] if name in ("timesteps", "seconds") else rows[-max(len(rows) // 5, 1) :]
+        known = [row[name] for row in latest if math.isfinite(row[name])]
+        if known:
+            found[name] = math.fsum(known) / len(known)
+    return found
 
 
 def _teller(progress: Progress | None, before: int, total: int, words: str) -> Callable[[int], None] | None:

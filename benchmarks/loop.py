@@ -11,7 +11,7 @@ in the table are the rivals; item-kNN and popularity are those of the next-item 
 
 import argparse
 import json
-import resource
+import os
 import statistics
 import subprocess
 import sys
@@ -27,17 +27,23 @@ GIB = 2**20  # ru_maxrss is in KiB on Linux
 
 
 def run_demo(seed: int, source: str | None, path: Path | None, quick: bool, out: Path) -> dict[str, Any]:
-    """One demo in a process of its own: its JSON, with wall seconds and the peak memory of its largest process."""
+    """One demo in a process of its own: its JSON, with wall and processor seconds and the peak of its memory."""
     command = [sys.executable, "-m", "slatewise", "demo", "--json", "--seed", str(seed), "--out", str(out)]
     command += ["--quick"] if quick else []
     command += ["--source", source, str(path)] if source else []
+    if out.exists() and any(out.iterdir()):
+        sys.exit(f"{out} is not empty: a demo that resumes would be timed as a whole one")
     began = time.monotonic()
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
-    if done.returncode:
-        sys.exit(f"{' '.join(command)} ended with {done.returncode}: {done.stdout}")
-    result = json.loads(done.stdout)
+    running = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert running.stdout is not None
+    said = running.stdout.read()
+    _, status, used = os.wait4(running.pid, 0)
+    if status:
+        sys.exit(f"{' '.join(command)} ended with {os.waitstatus_to_exitcode(status)}: {said}")
+    result = json.loads(said)
     result["wall_seconds"] = round(time.monotonic() - began, 1)
-    result["peak_gib"] = round(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / GIB, 2)
+    result["cpu_seconds"] = round(used.ru_utime + used.ru_stime, 1)
+    result["peak_gib"] = round(used.ru_maxrss / GIB, 2)
     return result
 
 

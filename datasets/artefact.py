@@ -85,6 +85,7 @@ def is_finished(folder: Path, kind: str, settings: Mapping[str, Any], inputs: Ma
         ArtefactError: the folder exists and holds something else, or other settings; names the first that differs.
     """
     folder = Path(folder)
+    _tidy(folder)
     if not folder.exists() or not any(folder.iterdir()):
         return False
     try:
@@ -115,7 +116,8 @@ def building(
     """Build an artefact in `FOLDER.partial`, then seal it: config.json written, folder renamed in one step.
 
     A partial folder left by a kill is kept when its settings and inputs are the same, so that the step inside can
-    resume from its own checkpoints; otherwise it is removed first.
+    resume from its own checkpoints; otherwise it is removed first. A folder that is replaced stays whole, under another
+    name, until the new one is in its place.
 
     Args:
         folder: where the finished artefact goes; one of the same kind is replaced if `force` is set.
@@ -128,6 +130,7 @@ def building(
         ArtefactError: `folder` exists, is not empty, and `force` is not set or what it holds is of another kind.
     """
     folder, inputs = Path(folder), dict(inputs or {})
+    _tidy(folder)
     if folder.exists() and any(folder.iterdir()):
         if not force:
             raise ArtefactError(f"{folder} exists; choose another --out or pass --force")
@@ -155,11 +158,29 @@ def building(
     config_path = draft.folder / "config.json"
     model_config = json.loads(config_path.read_text(encoding="utf-8")) if config_path.is_file() else {}
     write_json(config_path, {**model_config, "slatewise_artefact": record})
+    replaced = _replaced(folder)
     if folder.exists():
-        shutil.rmtree(folder)
+        folder.rename(replaced)
     draft.folder.rename(folder)
+    shutil.rmtree(replaced, ignore_errors=True)
     # Last, so that a kill before the rename leaves a partial folder that still says what it is of.
     (folder / plan_path.name).unlink()
+
+
+def _replaced(folder: Path) -> Path:
+    """Where a finished folder waits while another takes its place."""
+    return folder.with_name(folder.name + ".replaced")
+
+
+def _tidy(folder: Path) -> None:
+    """Undo what a kill left between two renames: the old artefact comes back, or goes if the new one is there."""
+    replaced = _replaced(folder)
+    if not replaced.is_dir():
+        return
+    if folder.exists():
+        shutil.rmtree(replaced)
+    else:
+        replaced.rename(folder)
 
 
 def _read(path: Path) -> Any:

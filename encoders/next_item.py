@@ -146,7 +146,7 @@ def next_item_report(
     """An encoder beside popularity and item-kNN, all on the same predictions over the whole catalogue.
 
     Args:
-        encoder: trained on `train`.
+        encoder: trained on `train`, or on the same sessions.
         train: what the rivals count on.
         test: later sessions of the same shop.
         k: length of the list that counts.

@@ -112,6 +112,26 @@ def test_a_finished_folder_is_replaced_only_by_force(tmp_path: Path) -> None:
     assert sorted(path.name for path in folder.iterdir()) == ["config.json", "new.txt"]
 
 
+def test_an_artefact_moved_aside_by_a_killed_replacement_comes_back(tmp_path: Path) -> None:
+    out = tmp_path / "log"
+    with building(out, "log", {"seed": 1}) as draft:
+        (draft.folder / "kept.txt").write_text("old")
+    out.rename(tmp_path / "log.replaced")  # as a kill between the two renames leaves it
+    assert is_finished(out, "log", {"seed": 1}, {})
+    assert (out / "kept.txt").read_text() == "old"
+    assert not (tmp_path / "log.replaced").exists()
+
+
+def test_what_a_kill_left_of_a_replaced_artefact_is_removed(tmp_path: Path) -> None:
+    out = tmp_path / "log"
+    with building(out, "log", {"seed": 2}):
+        pass
+    (tmp_path / "log.replaced").mkdir()
+    (tmp_path / "log.replaced" / "config.json").write_text("{}")
+    assert is_finished(out, "log", {"seed": 2}, {})
+    assert not (tmp_path / "log.replaced").exists()
+
+
 def test_a_forced_step_that_fails_leaves_the_old_artefact(tmp_path: Path) -> None:
     folder = tmp_path / "encoder"
     build(folder)

@@ -1,5 +1,6 @@
 """The made-up shop: readable, varied, exactly repeatable, and with attributes that its titles tell of."""
 
+import inspect
 import json
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from slatewise.datasets import known_shop
 from slatewise.datasets.catalogue import Catalogue
 from slatewise.datasets.known_shop import FILE_NAME, KnownShop, KnownShopConfig
 from slatewise.errors import ArtefactError
@@ -155,7 +157,7 @@ def test_more_items_than_titles_are_refused() -> None:
 
 
 def test_every_setting_is_documented() -> None:
-    source = Path(__file__).parents[2].joinpath("datasets", "known_shop.py").read_text(encoding="utf-8")
+    source = inspect.getsource(known_shop)
     for one in fields(KnownShopConfig):
         after = source.split(f"    {one.name}: ", 1)[1].split("\n", 2)[1]
         assert after.strip().startswith('"""'), one.name

@@ -4,13 +4,16 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..datasets.artefact import artefact_id, building, is_finished
 from . import steps
 from .console import Reporter
 from .judging import evaluate_step, export_step
 from .showing import show_evidence, show_next_item, show_values
+
+if TYPE_CHECKING:
+    from ..evaluation import Evaluation
 
 TRUTH, LATER = "truth", "later shoppers"
 """What reports call the simulators that no agent was trained in."""
@@ -215,13 +218,27 @@ def best_agent(summary: list[dict[str, Any]], agents: tuple[str, ...]) -> str:
 def _notes(source: str | None) -> list[str]:
     if source is None:
         return [
-            "The truth is the made-up shop itself; no agent, encoder or fitted shopper saw more of it than its log."
+            "The truth is the made-up shop itself; no agent, encoder or fitted shopper saw more of it than its log. "
+            "The learners' default settings were tuned on shops of this kind, which favours them here."
         ]
     return [
         f"'{LATER}' is a simulator too: fitted on the later sessions of the same log, with states of another kind. The "
         "intervals cover shoppers and trainings, not what a fit on few clicks gets wrong; above all, neither fit has "
         "seen slates unlike the shop's own, such as random ones."
     ]
+
+
+def _warning(found: "Evaluation", best: str) -> str:
+    """Whether a baseline earned more than the agent exported, where no agent was trained."""
+    rows = found.summary[(found.summary["metric"] == "reward") & (found.summary["simulator"] == found.primary)]
+    earned = {str(row["policy"]): float(row["mean"]) for row in rows.to_dict("records")}
+    top = max((name for name in earned if name not in found.trained), key=lambda name: earned[name])
+    if earned[top] <= earned[best]:
+        return f"in the {found.primary}, {best} earned more than every baseline ({earned[best]:.2f} a session)"
+    return (
+        f"note: in the {found.primary}, the baseline '{top}' earned more than {best}, which is exported "
+        f"({earned[top]:.2f} against {earned[best]:.2f} a session): do not put {best} live before it beats it"
+    )
 
 
 def _tell(
@@ -235,7 +252,9 @@ def _tell(
 
     show_next_item(reporter, next_item)
     show_values(reporter, out / "evaluation")
-    headline_figure(out / "demo.png", Evaluation.load(out / "evaluation").summary)
+    found = Evaluation.load(out / "evaluation")
+    headline_figure(out / "demo.png", found.summary)
+    reporter.tell(_warning(found, best))
     parity = bundle["parity"]
     reporter.tell(
         f"\nreport:  {out / 'evaluation' / 'report.html'}\npicture: {out / 'demo.png'}\n"

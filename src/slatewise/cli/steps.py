@@ -6,11 +6,12 @@ in two halves: the agent's encoder learns from one, the simulated shopper's enco
 """
 
 import json
+import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +35,11 @@ ENVS = 64
 AGENT_HALF, SIMULATOR_HALF = 0, 1
 
 Shoppers = Literal["agent", "simulator", "all"]
+
+
+_NAMED = re.compile(
+    r"(?P<log>.+)/(?P<part>\w+)\((?P<held_out>[\d.]+)\)/(?P<shoppers>\w+)"
+)  # what `Selection.named` writes
 
 
 @dataclass(frozen=True)
@@ -206,19 +212,45 @@ def pretrain_step(
     return facts_of(out, "encoder")
 
 
+def learnt_from(log_folder: Path, encoder_folder: Path, held_out: float) -> Selection:
+    """What an encoder learnt from; for an encoder of another log, what it would have.
+
+    Raises:
+        ArtefactError: it learnt from some of the latest `held_out` sessions of this log.
+    """
+    recorded = read_config(encoder_folder, "encoder")["slatewise_artefact"]["inputs"].get("log", "")
+    found = _NAMED.fullmatch(recorded)
+    if found is None or found["log"] != id_of(log_folder, "log"):
+        return Selection(held_out)
+    learnt = Selection(float(found["held_out"]), cast(Any, found["part"]), cast(Any, found["shoppers"]))
+    if held_out > 0 and not (learnt.part == "train" and learnt.held_out >= held_out):
+        raise ArtefactError(
+            f"{encoder_folder} learnt from sessions among the latest {held_out:.0%} of {log_folder}, which are to be "
+            f"held out; pass --held-out {learnt.held_out} or less, or pretrain with --held-out {held_out}"
+        )
+    return learnt
+
+
 def next_item_step(reporter: Reporter, log_folder: Path, encoder_folder: Path, held_out: float) -> list[dict[str, Any]]:
-    """Recall and MRR of the next item on held-out sessions, beside rivals; kept in the encoder's folder."""
+    """Recall and MRR of the next item on held-out sessions, beside rivals; kept in the encoder's folder.
+
+    The rivals count on the sessions that the encoder learnt from, so that none is better informed.
+
+    Raises:
+        ArtefactError: the encoder learnt from some of the sessions to be held out.
+    """
     from ..encoders import load_encoder
     from ..encoders.next_item import next_item_report
 
-    path = encoder_folder / f"next_item_{held_out}.json"
+    learnt = learnt_from(log_folder, encoder_folder, held_out)
+    path = encoder_folder / f"next_item_{id_of(log_folder, 'log')}_{held_out}.json"
     if not path.is_file():
         if held_out <= 0:
             return []
         log = ShopLog.load(log_folder)
         with reporter.step("foretelling the next item on held-out sessions"):
-            train, test = Selection(held_out).of(log), Selection(held_out, "test").of(log)
-            table = next_item_report(load_encoder(encoder_folder), train, test)
+            test = Selection(held_out, "test").of(log)
+            table = next_item_report(load_encoder(encoder_folder), learnt.of(log), test)
         write_json(path, table.to_dict("records"))
     return json.loads(path.read_text(encoding="utf-8"))
 
