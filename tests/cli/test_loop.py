@@ -72,6 +72,15 @@ def test_a_finished_folder_of_other_settings_is_refused_and_says_what_differs(
     assert answer.json["message"].endswith("choose another --out or pass --force to build it anew")
 
 
+def test_an_encoder_is_not_judged_on_sessions_it_learnt_from(
+    loop: Any, command: Callable[..., Any], tmp_path: Path
+) -> None:
+    answer = command(*loop.words["evaluate"], "--out", tmp_path / "evaluation", "--held-out", 0.4, "--json")
+    assert (answer.code, answer.json["error"]) == (4, "ArtefactError")
+    assert "learnt from sessions among the latest 40%" in answer.json["message"]
+    assert "pass --held-out 0.2 or less" in answer.json["message"]
+
+
 def test_force_builds_anew_over_a_finished_folder(loop: Any, command: Callable[..., Any], tmp_path: Path) -> None:
     words = [*loop.words["ingest"][:-1], tmp_path / "log"]
     assert command(*words).code == 0
