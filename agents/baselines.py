@@ -57,6 +57,10 @@ class RandomPolicy:
         self._ranking = _Ranking(k, available)
         self.k, self.rng = k, np.random.default_rng(seed)
 
+    def reseed(self, seed: int) -> None:
+        """Draw from here on as a new policy of this seed would."""
+        self.rng = np.random.default_rng(seed)
+
     def predict(
         self, observation: Any, state: Any = None, episode_start: Any = None, deterministic: bool = True
     ) -> Slates:
@@ -232,9 +236,9 @@ class NextItemPolicy(_Ranking):
 class MyopicPolicy:
     """The slate of largest expected value right now, by a fitted shopper's choice model and funnel; no look ahead.
 
-    Reads the "history" observation. For clicks the items of highest utility are the best slate; for purchases and
-    revenue the best slate is found by `slate_choice.best_slate`: exactly, where every slot is looked at; otherwise with
-    the chance that a slot is looked at as its weight.
+    Reads the "history" observation, and of the slates in it what was shown before. For clicks the items of highest
+    utility are the best slate; for purchases and revenue the best slate is found by `slate_choice.best_slate`: exactly,
+    where every slot is looked at; otherwise with the chance that a slot is looked at as its weight.
 
     Args:
         shopper: whose `choice_scores` are trusted.
@@ -265,7 +269,10 @@ class MyopicPolicy:
         del state, episode_start, deterministic
         history = _history(observation)
         tokens = TokenBatch(*(torch.as_tensor(history[name]) for name in ("items", "events", "gaps", "lengths")))
-        scores = self.shopper.choice_scores(tokens)
+        shown = observation.get("slates")
+        if shown is not None:
+            shown = torch.as_tensor(np.asarray(shown)).reshape(*tokens.items.shape, -1)  # envs give them flat
+        scores = self.shopper.choice_scores(tokens, shown)
         if self.value == "click":
             slates = scores.utility.masked_fill(~self.available, -torch.inf).topk(self.k, dim=1).indices
         else:

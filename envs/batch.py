@@ -36,34 +36,45 @@ class Recent:
 
     Attributes:
         items: (B, H) int64. events: (B, H) int64. gaps: (B, H) float32 seconds. lengths: (B, 1) int64.
+        slates: (B, H, K) int64 the slate that each token answers, zeros where the shopper brought the token along.
     """
 
     items: Ints
     events: Ints
     gaps: Floats
     lengths: Ints
+    slates: Ints
 
     @classmethod
-    def empty(cls, rows: int, width: int) -> "Recent":
+    def empty(cls, rows: int, width: int, k: int) -> "Recent":
         """No tokens yet."""
-        items = np.zeros((rows, width), np.int64)
-        return cls(items, items.copy(), np.zeros((rows, width), np.float32), np.zeros((rows, 1), np.int64))
+        items, slates = np.zeros((rows, width), np.int64), np.zeros((rows, width, k), np.int64)
+        return cls(items, items.copy(), np.zeros((rows, width), np.float32), np.zeros((rows, 1), np.int64), slates)
 
-    def add(self, items: Ints, events: Ints, gaps: Floats) -> None:
-        """Append one token, (B,) each; a row whose item is 0 stays as it was, a full one forgets its oldest."""
+    def add(self, items: Ints, events: Ints, gaps: Floats, slates: Ints | None = None) -> None:
+        """Append one token; a row whose item is 0 stays as it was, a full one forgets its oldest.
+
+        Args:
+            items: (B,).
+            events: (B,).
+            gaps: (B,).
+            slates: (B, K) what the tokens answer; None for tokens brought along.
+        """
         width = self.items.shape[1]
         new = np.flatnonzero(items)
         full = new[self.lengths[new, 0] == width]
-        for column in (self.items, self.events, self.gaps):
+        for column in (self.items, self.events, self.gaps, self.slates):
             column[full, :-1] = column[full, 1:]
         place = np.minimum(self.lengths[new, 0], width - 1)
         self.items[new, place], self.events[new, place], self.gaps[new, place] = items[new], events[new], gaps[new]
+        self.slates[new, place] = 0 if slates is None else slates[new]
         self.lengths[new, 0] = place + 1
 
     def put(self, rows: Ints, other: "Recent") -> None:
         """Overwrite some rows with all rows of `other`."""
         self.items[rows], self.events[rows] = other.items, other.events
         self.gaps[rows], self.lengths[rows] = other.gaps, other.lengths
+        self.slates[rows] = other.slates
 
 
 @dataclass(slots=True)
@@ -142,7 +153,7 @@ class ShopBatch:
         self.k, self.max_slates, self.history_len = k, max_slates, history_len
         self.available = _as_mask(available, shopper.n_items)
         self.action_space = SlateSpace(shopper.n_items, k, self.available)
-        self.observation_space = _space(observation, encoder.dim, shopper.n_items, history_len)
+        self.observation_space = _space(observation, encoder.dim, shopper.n_items, history_len, k)
         self.slates = np.zeros(rows, np.int64)
         self.shopper_seeds = np.zeros(rows, np.int64)
         self.last: Turn | None = None
@@ -167,7 +178,7 @@ class ShopBatch:
         """Shoppers of these seeds, (n,), as they are when they arrive."""
         state = self.shopper.reset(torch.from_numpy(seeds).to(self.shopper.device))
         memory = self.encoder.start(len(seeds))
-        recent = Recent.empty(len(seeds), self.history_len) if self._tells_history else None
+        recent = Recent.empty(len(seeds), self.history_len, self.k) if self._tells_history else None
         came = state.arrival
         for place in range(int(came.lengths.max())):
             token = came.items[:, place], came.events[:, place], came.gaps[:, place]
@@ -190,9 +201,17 @@ class ShopBatch:
         self.slates[rows] = 0
         self.shopper_seeds[rows] = seeds
 
-    def _append(self, memory: Any, recent: Recent | None, items: Tensor, events: Tensor, gaps: Tensor) -> Any:
+    def _append(
+        self,
+        memory: Any,
+        recent: Recent | None,
+        items: Tensor,
+        events: Tensor,
+        gaps: Tensor,
+        slate: Tensor | None = None,
+    ) -> Any:
         if recent is not None:
-            recent.add(_numpy(items), _numpy(events), _numpy(gaps))
+            recent.add(_numpy(items), _numpy(events), _numpy(gaps), None if slate is None else _numpy(slate))
         to = self._encoder_device
         return self.encoder.step(memory, items.to(to), events.to(to), gaps.to(to))
 
@@ -209,7 +228,7 @@ class ShopBatch:
         here, slate = self.here, self._legal(slates)
         gap = here.state.gap.clone()  # the token's gap; `respond` uses the state up
         response, here.state = self.shopper.respond(here.state, slate)
-        here.memory = self._append(here.memory, here.recent, *response.tokens(slate), gap)
+        here.memory = self._append(here.memory, here.recent, *response.tokens(slate), gap, slate)
         self.slates += 1
         terminated = _numpy(response.left)
         truncated = (self.slates >= self.max_slates) & ~terminated
@@ -239,6 +258,7 @@ class ShopBatch:
             return np.clip(states, -1.0, 1.0, out=out)  # rounding may carry a unit vector's entry past 1
         chosen = slice(None) if rows is None else rows
         seen = {"events": recent.events, "gaps": recent.gaps, "items": recent.items, "lengths": recent.lengths}
+        seen["slates"] = recent.slates.reshape(len(recent.slates), -1)
         if out is None:
             out = {name: np.array(column[chosen]) for name, column in seen.items()}
             out["state"] = np.clip(states, -1.0, 1.0)
@@ -287,7 +307,7 @@ def _as_mask(available: ArrayLike | None, n_items: int) -> Bools | None:
     return mask
 
 
-def _space(observation: ObservationKind, dim: int, n_items: int, history_len: int) -> gym.Space[Any]:
+def _space(observation: ObservationKind, dim: int, n_items: int, history_len: int, k: int) -> gym.Space[Any]:
     state = Box(-1.0, 1.0, (dim,), np.float32)
     if observation == "state":
         return state
@@ -297,6 +317,8 @@ def _space(observation: ObservationKind, dim: int, n_items: int, history_len: in
             "gaps": Box(0.0, _LARGEST, (history_len,), np.float32),
             "items": Box(0, n_items, (history_len,), np.int64),  # pyright: ignore[reportArgumentType]
             "lengths": Box(0, history_len, (1,), np.int64),  # pyright: ignore[reportArgumentType]
+            # Flat, since stable-baselines3 warns of any box that is neither a vector nor an image.
+            "slates": Box(0, n_items, (history_len * k,), np.int64),  # pyright: ignore[reportArgumentType]
             "state": state,
         }
     )

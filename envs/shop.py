@@ -34,6 +34,10 @@ class ShopEnv(gym.Env[Observation, NDArray[np.int64]]):
     | `events` | `Box(0, 6, (H,), int64)` | deepest event, code of `datasets.schema.Event` |
     | `gaps` | `Box(0, large, (H,), float32)` | seconds since the token before |
     | `lengths` | `Box(0, H, (1,), int64)` | tokens held |
+    | `slates` | `Box(0, n_items, (H * k,), int64)` | `reshape(H, k)`: row t is the slate that token t answers |
+
+    `slates` has the slates as the shopper saw them, best place first; its row is zero for a token that the shopper
+    brought along. A slate that was empty makes no token, and is not told.
     ## Rewards
     The `reward` mix of what happened on this slate: by default 1 for a click and 5 more for a purchase. `info` has the
     business figures: `clicked` (slot, -1 for none), `clicked_item` (0 for none), `carted`, `purchased`, `revenue` (in

@@ -212,20 +212,22 @@ class FittedShopper:
         return state
 
     @torch.no_grad()
-    def choice_scores(self, tokens: TokenBatch) -> ChoiceScores:
+    def choice_scores(self, tokens: TokenBatch, slates: Tensor | None = None) -> ChoiceScores:
         """What shoppers with these histories would make of every item: the basis of myopic recommenders.
 
-        Of slates shown, histories hold the item clicked or the best-placed one; the rest of a slate is not counted
-        as shown before. Costs B x N features.
+        Costs B x N features.
 
         Args:
             tokens: B histories.
+            slates: (B, T, K) int64 the slate that each token answers, zeros where it answers none; then the scores are
+                those of the simulation, as far as the histories reach back. Without them a slate counts as the one
+                item its token holds, and what else it held does not count as shown before.
         """
         tokens = TokenBatch(
             *(part.to(self.device) for part in (tokens.items, tokens.events, tokens.gaps, tokens.lengths))
         )
         state = self.encoder.encode(tokens.items, tokens.events, tokens.gaps, tokens.lengths)
-        trail = self._trail_of(tokens)
+        trail = self._trail_of(tokens, None if slates is None else slates.to(self.device))
         model, every = self.model, torch.arange(self.n_items + 1, device=self.device)
         size = (len(state), self.n_items + 1)
         utility, cart, purchase = (torch.empty(size, device=self.device) for _ in range(3))
@@ -237,13 +239,16 @@ class FittedShopper:
         utility[:, 0], cart[:, 0], purchase[:, 0] = -math.inf, 0.0, 0.0
         return ChoiceScores(utility, outside_features(trail) @ model.choice.outside, cart, purchase)
 
-    def _trail_of(self, tokens: TokenBatch) -> Trail:
-        """The trail that histories tell."""
+    def _trail_of(self, tokens: TokenBatch, slates: Tensor | None) -> Trail:
+        """The trail that histories tell, and the slates (B, T, K) that their tokens answer, where known."""
         trail = Trail.start(len(tokens.lengths), self.device)
         for place in range(int(tokens.lengths.max()) if len(tokens.lengths) else 0):
             item, event = tokens.items[:, place], tokens.events[:, place]
-            of_slate = (item > 0) & ((event == Event.IMPRESSION) | ((event >= Event.CLICK) & (event <= Event.PURCHASE)))
-            trail.after_slate(item[:, None], of_slate)
+            if slates is None:
+                answers = (event == Event.IMPRESSION) | ((event >= Event.CLICK) & (event <= Event.PURCHASE))
+                trail.after_slate(item[:, None], (item > 0) & answers)
+            else:
+                trail.after_slate(slates[:, place], (slates[:, place] > 0).any(1))
             trail.after_token(item, event, self.model.facts.price_in_category)
         return trail
 

@@ -49,6 +49,10 @@ def test_random_slates_are_available_without_repeats_and_repeat_with_the_seed() 
     assert available[first].all()
     assert (np.diff(np.sort(first, axis=1)) > 0).all()
     assert len(np.unique(first)) == available.sum()
+    policy = RandomPolicy(available, 5, seed=9)
+    policy.predict(seen([1]))
+    policy.reseed(1)
+    np.testing.assert_array_equal(first, policy.predict(seen(*[[1]] * 500))[0])
 
 
 def test_popular_items_come_first_and_gone_ones_never(tokens: Tokens) -> None:
@@ -98,7 +102,8 @@ class Chooser:
             def looked(k: int) -> torch.Tensor:
                 return torch.ones(k)
 
-    def choice_scores(self, tokens: Any) -> ChoiceScores:
+    def choice_scores(self, tokens: Any, slates: torch.Tensor | None = None) -> ChoiceScores:
+        self.told = slates
         rows = len(tokens.lengths)
         utility = torch.tensor([[-torch.inf, 3.0, 2.0, 1.0]]).expand(rows, -1)
         bought = torch.tensor([[0.0, 0.01, 0.5, 0.1]]).expand(rows, -1)
@@ -112,6 +117,17 @@ def test_myopic_slates_earn_most_of_what_they_are_for(value: Any, slate: list[in
     slates = policy.predict(seen([1], [2]))[0]
     assert slates.dtype == np.int64
     assert slates.tolist() == [slate] * 2
+
+
+def test_myopic_slates_are_chosen_knowing_the_slates_shown_before() -> None:
+    chooser, observation = Chooser(), seen([1, 2], [3])
+    policy = MyopicPolicy(chooser, 2)  # type: ignore[arg-type]
+    policy.predict(observation)
+    assert chooser.told is None
+    slates = np.array([[[0, 0], [2, 1], [0, 0]], [[3, 2], [0, 0], [0, 0]]])
+    policy.predict({**observation, "slates": slates.reshape(2, 6)})  # flat, as envs give them
+    assert chooser.told is not None
+    assert chooser.told.tolist() == slates.tolist()
 
 
 def test_every_baseline_keeps_the_promises_of_a_policy(tokens: Tokens) -> None:

@@ -115,16 +115,19 @@ def test_the_history_is_the_tokens_seen_so_far_and_forgets_the_oldest(toy: dict[
     assert seen["items"].tolist() == [7, 0, 0]
     assert seen["events"].tolist() == [2, 0, 0]
     assert seen["lengths"].tolist() == [1]
+    assert not seen["slates"].any()  # brought along
     seen = env.step(np.array([0, 4, 5]))[0]  # ignored: the best-placed item, as an impression
     assert (seen["items"].tolist(), seen["events"].tolist()) == ([7, 4, 0], [2, 1, 0])
     assert seen["gaps"].tolist() == [0.0, 10.0, 0.0]
     seen = env.step(np.array([0, 0, 0]))[0]  # nothing shown, no token
     assert seen["lengths"].tolist() == [2]
+    assert seen["slates"].reshape(3, 3).tolist() == [[0, 0, 0], [0, 4, 5], [0, 0, 0]]
     seen = env.step(np.array([1, 7, 5]))[0]
     assert seen["items"].tolist() == [7, 4, 7]
     assert seen["events"][2] in (3, 5)
-    seen = env.step(np.array([9, 1, 2]))[0]
+    seen = env.step(np.array([9, 9, 2]))[0]
     assert seen["items"].tolist() == [4, 7, 9]
+    assert seen["slates"].reshape(3, 3).tolist() == [[0, 4, 5], [1, 7, 5], [9, 0, 2]]  # a repeat is an empty slot
     assert seen["lengths"].tolist() == [3]
 
 

@@ -8,12 +8,14 @@ import pandas as pd
 import pytest
 import torch
 
+from slatewise.agents import MyopicPolicy
 from slatewise.datasets.artefact import read_config
 from slatewise.datasets.ingest import ingest
 from slatewise.datasets.known_shop import KnownShop, KnownShopConfig
 from slatewise.datasets.log import ShopLog
 from slatewise.datasets.schema import Event
 from slatewise.encoders.mean import MeanEncoder
+from slatewise.envs import ShopVectorEnv
 from slatewise.errors import ArtefactError, EvidenceError
 from slatewise.simulators import (
     FitConfig,
@@ -316,6 +318,25 @@ def test_scores_follow_a_history_as_the_simulation_does(fitted: FittedShopper) -
     np.testing.assert_allclose(scores.utility[:, 1:], utility, atol=1e-4)
     outside = outside_features(state.trail) @ fitted.model.choice.outside
     np.testing.assert_allclose(scores.outside, outside, atol=1e-5)
+
+
+def test_scores_on_a_history_observation_are_those_of_the_simulation(fitted: FittedShopper) -> None:
+    env = ShopVectorEnv(16, fitted, fitted.encoder, 6, max_slates=8, observation="history", history_len=16)
+    env.reset(seed=3)
+    for number in range(8):
+        env.batch.show(random_slates(16, 6, fitted.n_items, seed=number % 3).numpy())  # some slates come again
+    seen, state = env.batch.observe(), env.batch.here.state
+    tokens = TokenBatch(*(torch.from_numpy(seen[name]) for name in ("items", "events", "gaps", "lengths")))
+    tokens.lengths = tokens.lengths.squeeze(1)
+    slates = torch.from_numpy(seen["slates"]).view(16, 16, 6)
+    scores = fitted.choice_scores(tokens, slates)
+    every = torch.arange(1, fitted.n_items + 1).expand(16, -1)
+    utility = fitted.model.choice.utility(fitted.scaled(state.memory.state, state.trail, every), every)
+    np.testing.assert_allclose(scores.utility[:, 1:], utility, atol=1e-4)
+    np.testing.assert_allclose(scores.outside, outside_features(state.trail) @ fitted.model.choice.outside, atol=1e-5)
+    assert not torch.allclose(fitted.choice_scores(tokens).utility[:, 1:], utility, atol=0.05)  # tokens tell less
+    best = MyopicPolicy(fitted, 6).predict(seen)[0]
+    np.testing.assert_array_equal(np.sort(best), np.sort(utility.topk(6).indices + 1))
 
 
 def test_arrivals_are_those_of_the_log(fitted: FittedShopper, log: ShopLog) -> None:
