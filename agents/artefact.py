@@ -54,6 +54,10 @@ class LearnedPolicy:
         self.name, self.seed, self.k, self.n_items = name, seed, scorer.k, scorer.n_items
         self._generator = seeded(seed)
 
+    def reseed(self, seed: int) -> None:
+        """Sample slates from here on as if trained with this seed."""
+        self._generator = seeded(seed)
+
     @torch.no_grad()
     def scores(self, observation: Any) -> Floats:
         """(B, N + 1) scores of a batch of observations; also Plackett-Luce logits."""

@@ -14,7 +14,7 @@ from ..envs.defaults import DEFAULT_K, DEFAULT_MAX_SLATES
 from ..envs.rewards import RewardMix
 from ..simulators.shopper import Shopper
 from .findings import Evaluation, find
-from .judge import Progress, SlatePolicy, judge
+from .judge import Progress, SlatePolicy, judge, whole_session
 from .metrics import metric_named
 from .outcomes import Outcomes
 from .report import Extras, write_report
@@ -39,8 +39,8 @@ class EvaluationConfig:
     """Slates after which a session is cut."""
     batch: int = 512
     """Shoppers served at once; changes no result of a policy that draws nothing at random."""
-    history_len: int = 20
-    """Tokens in the histories that policies see."""
+    history_len: int | None = None
+    """Tokens in the histories that policies see; by default enough for whole sessions."""
     deterministic: bool = True
     """Whether policies act greedily, or draw as in training."""
     metric: str = "reward"
@@ -64,7 +64,8 @@ class EvaluationConfig:
 
     def settings(self) -> dict[str, Any]:
         """Plain values of all that decides a result; `batch` does not."""
-        values = asdict(replace(self, reward=RewardMix.of(self.reward)))
+        tokens = whole_session(self.max_slates) if self.history_len is None else self.history_len
+        values = asdict(replace(self, reward=RewardMix.of(self.reward), history_len=tokens))
         del values["batch"]
         return values
 

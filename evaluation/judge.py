@@ -19,6 +19,7 @@ from ..envs.defaults import DEFAULT_MAX_SLATES
 from ..envs.rewards import RewardMix
 from ..envs.vector import ShopVectorEnv
 from ..errors import ArtefactError, EvidenceError
+from ..simulators.learn import ARRIVAL_WIDTH
 from ..simulators.shopper import Shopper
 from .diary import Diary, tally
 from .outcomes import FIXED, Outcomes
@@ -55,7 +56,7 @@ def judge(
     max_slates: int = DEFAULT_MAX_SLATES,
     batch: int = 512,
     observation: str = "history",
-    history_len: int = 20,
+    history_len: int | None = None,
     available: NDArray[np.bool_] | None = None,
     categories: NDArray[np.int64] | None = None,
     deterministic: bool = True,
@@ -75,9 +76,11 @@ def judge(
         k: slots in a slate.
         reward: what `reward` in the outcomes counts.
         max_slates: slates after which a session is cut.
-        batch: shoppers served at once; changes no outcome of a policy that draws nothing at random.
+        batch: shoppers served at once; changes no outcome of a policy that draws nothing at random. One that does, and
+            has a method `reseed(seed)`, is seeded anew for each simulator: what it draws depends on `seed`, its name,
+            the training and the simulator, and not on what was judged before.
         observation: `"history"` (which every policy can read), or `"state"`.
-        history_len: tokens in a history observation.
+        history_len: tokens in a history observation; by default enough for whole sessions, see `whole_session`.
         available: (N + 1,) items that may be shown; all by default.
         categories: (N + 1,) category numbers by item, for `distinct_categories`.
         deterministic: whether policies act greedily, or draw as in training.
@@ -97,6 +100,7 @@ def judge(
     if shoppers < 1 or batch < 1:
         raise ValueError(f"shoppers and batch must be at least 1, got {shoppers} and {batch}")
     mix = RewardMix.of(reward)
+    history_len = whole_session(max_slates) if history_len is None else history_len
     facts: dict[str, Any] = {
         "shoppers": shoppers,
         "seed": seed,
@@ -128,6 +132,7 @@ def judge(
         label = name if training_seed == FIXED else f"{name}, training {training_seed + 1}"
         kept = _kept(folder, shopper_name, name, training_seed, facts)
         if kept is None:
+            _reseed(policy, seed, shopper_name, name, training_seed)
             told = _told(progress, number * shoppers, len(runs) * shoppers, f"{label} in {shopper_name}")
             diary = serve(policy, env, met, deterministic=deterministic, progress=told)
             tables = tally(diary, vectors, categories)
@@ -158,6 +163,19 @@ def _runs(policies: Mapping[str, SlatePolicy | Sequence[SlatePolicy]], k: int) -
         if policy.k != k:
             raise ValueError(f"policy {name!r} fills slates of {policy.k}, and k is {k}; judge it with k={policy.k}")
     return runs
+
+
+def whole_session(max_slates: int) -> int:
+    """Tokens of the longest session: one a slate, and what a shopper may bring along."""
+    return max_slates + ARRIVAL_WIDTH
+
+
+def _reseed(policy: SlatePolicy, seed: int, simulator: str, name: str, training_seed: int) -> None:
+    """Start a policy's draws, if it has any, where they start whatever was judged before it in this process."""
+    reseed = getattr(policy, "reseed", None)
+    if reseed is not None:
+        key = fingerprint({"seed": seed, "simulator": simulator, "policy": name, "training_seed": training_seed})
+        reseed(int(key, 16) % _LARGEST)
 
 
 def _told(progress: Progress | None, before: int, total: int, words: str) -> Callable[[int], None] | None:

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import torch
 
+from slatewise.agents import RandomPolicy
 from slatewise.encoders.mean import MeanEncoder
 from slatewise.envs.defaults import default_shop
 from slatewise.errors import EvidenceError
-from slatewise.evaluation import compare, summarise
+from slatewise.evaluation import EvaluationConfig, compare, summarise
 from slatewise.evaluation.diary import Diary, slate_spread, tally
 from slatewise.evaluation.judge import judge
 from slatewise.evaluation.outcomes import FIXED, Outcomes
@@ -146,6 +147,38 @@ def test_what_was_judged_already_is_read_not_judged_again(
     assert other.asked > 0
     assert before.frame.equals(after.frame)
     assert after.facts == before.facts
+
+
+def test_what_a_policy_draws_does_not_depend_on_what_was_judged_before(
+    parts: tuple[KnownTruthShopper, MeanEncoder], tmp_path: Path
+) -> None:
+    def policies() -> dict[str, Any]:
+        return {"random": RandomPolicy(np.ones(201), K), "also": [RandomPolicy(np.ones(201), K)] * 2}
+
+    def judged(whom: dict[str, Any], simulator: str, folder: Path | None = None) -> Outcomes:
+        return judge(whom, *parts, shoppers=20, k=K, shopper_name=simulator, folder=folder)
+
+    straight = policies()
+    whole = [judged(straight, simulator) for simulator in ("one", "two")]
+    judged(policies(), "one", tmp_path)  # killed here; a new process goes on with new policies
+    fresh = policies()
+    resumed = [judged(fresh, simulator, tmp_path) for simulator in ("one", "two")]
+    for uninterrupted, again in zip(whole, resumed, strict=True):
+        assert uninterrupted.frame.equals(again.frame)
+        assert uninterrupted.items.equals(again.items)
+    drawn = [rows["item"].tolist() for part in whole for _, rows in part.items.groupby(["policy", "training_seed"])]
+    assert len(drawn) == 6
+    assert all(one != other for place, one in enumerate(drawn) for other in drawn[:place])  # luck of their own
+    assert not judge(straight, *parts, shoppers=20, seed=1, k=K).items.equals(whole[0].items)
+
+
+def test_histories_hold_whole_sessions_by_default(parts: tuple[KnownTruthShopper, MeanEncoder]) -> None:
+    assert (
+        judge({"a": Same(best_sellers())}, *parts, shoppers=2, k=K, max_slates=6).facts["simulator"]["history_len"]
+        == 14
+    )
+    assert EvaluationConfig(max_slates=30).settings()["history_len"] == 38
+    assert EvaluationConfig(history_len=5).settings()["history_len"] == 5
 
 
 def test_outcomes_survive_a_round_trip(parts: tuple[KnownTruthShopper, MeanEncoder], tmp_path: Path) -> None:
