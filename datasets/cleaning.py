@@ -56,8 +56,9 @@ class IngestConfig:
     unknown_items: Literal["quarantine", "add"] = "quarantine"
     """Events on items that a given catalogue lacks: set them aside, or add the item, as unavailable."""
     pseudonym_key: str = field(default="", repr=False)
-    """Replace ids of shoppers and sessions by a keyed hash. A pseudonym, not anonymity: whoever holds the key can
-    tell whether a known id is in the log, and what a shopper did may still give them away. The key is not stored."""
+    """Replace ids of shoppers, sessions and slates by a keyed hash. A pseudonym, not anonymity: whoever holds the key
+    can tell whether a known id is in the log, and what a shopper did may still give them away. The key is not
+    stored."""
     currency: str = ""
     """ISO 4217 code of prices; empty for what the source is known to use."""
     timezone: str = ""
@@ -258,22 +259,30 @@ def number_of(rows: pl.DataFrame, name: str) -> pl.Expr:
 
 
 def pseudonymise(events: pl.DataFrame, key: str) -> pl.DataFrame:
-    """Replace ids of shoppers and sessions by 32 hex digits of keyed BLAKE2b; equal ids stay equal, under one key."""
+    """Replace ids of shoppers, sessions and slates by 32 hex digits of keyed BLAKE2b; equal ids stay equal.
+
+    Slates too, since shops make their ids of those of shoppers and sessions. Another key gives other digits.
+    """
     secret = hashlib.sha256(key.encode()).digest()
-    for name, salt in (("shopper_id", b"shopper"), ("session_id", b"session")):
+    for name, salt in (("shopper_id", b"shopper"), ("session_id", b"session"), ("slate_id", b"slate")):
         ids = events[name].drop_nulls().unique()
         fresh = [hashlib.blake2b(one.encode(), digest_size=16, key=secret, person=salt).hexdigest() for one in ids]
         events = events.with_columns(pl.col(name).replace_strict(ids, pl.Series(fresh, dtype=pl.String), default=None))
     return events
 
 
+_DONE_WITH = ("price", "quantity")
+
+
 def without_duplicates(events: pl.DataFrame) -> pl.DataFrame:
     """Events without repeats of one shopper, time, item, event and slate; the best placed, then first read, is kept.
 
+    What was done at another price or in another quantity is no repeat: two lines of an order may share all the rest.
     Returns them ordered by shopper and time; at one moment what was shown comes before what was done, in file order.
     """
-    shown = pl.col("event") != Event.IMPRESSION.label
-    ordered = events.sort("shopper_id", "time", shown, "_file", "_line", nulls_last=True).with_row_index("_row")
-    key = ["shopper_id", "time", "item_id", "event", "slate_id"]
-    best = ordered.sort("position", "_row", nulls_last=True).unique(key, keep="first", maintain_order=True)
-    return best.sort("_row").drop("_row")
+    acted = pl.col("event") != Event.IMPRESSION.label
+    ordered = events.sort("shopper_id", "time", acted, "_file", "_line", nulls_last=True).with_row_index("_row")
+    done = ordered.with_columns(pl.when(acted).then(name).alias(f"_{name}") for name in _DONE_WITH)
+    key = ["shopper_id", "time", "item_id", "event", "slate_id", *(f"_{name}" for name in _DONE_WITH)]
+    best = done.sort("position", "_row", nulls_last=True).unique(key, keep="first", maintain_order=True)
+    return best.sort("_row").drop("_row", *(f"_{name}" for name in _DONE_WITH))

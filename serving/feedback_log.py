@@ -2,6 +2,7 @@
 
 import os
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..datasets.schema import EVENT_SCHEMA, Event
-from ..errors import EvidenceError
+from ..errors import EvidenceError, LogFormatError
+from .history import SESSION_GAP
 
+STORE_SCHEMA = 1
+"""Number of the store's tables, kept in the file as `user_version`."""
 _CHUNK = 50_000  # rows in memory at once
 # A session is what a shopper did and was shown without a longer pause; its id is the shopper and when it began. What
 # came of a slate belongs to the slate's session, however late it came: a log credits a slate by its session alone.
@@ -63,6 +67,37 @@ def write_log(connection: sqlite3.Connection, path: Path, session_gap: float) ->
         raise EvidenceError("the event store is empty; serve some slates or send some events first")
     os.replace(fresh, path)
     return written
+
+
+def export_file(store: Path, path: Path, session_gap: float = SESSION_GAP) -> int:
+    """Write the log of a store's file, which is only read: a server may be writing it, or it may be a read-only copy.
+
+    Args:
+        store: the SQLite file.
+        path: as for `write_log`, and so are `session_gap` and what is returned.
+        session_gap: seconds without an event that end a session.
+
+    Raises:
+        LogFormatError: the file is no event store, or of another schema.
+        EvidenceError: the store holds no events and no slates.
+    """
+    # While a store is in use, or after a crash, its log lies beside it. A file without one is whole, and is read as
+    # unchanging: SQLite would otherwise have to make files beside it, which it may not in a read-only folder.
+    mode = "mode=ro" if store.with_name(store.name + "-wal").exists() else "mode=ro&immutable=1"
+    try:
+        with closing(sqlite3.connect(f"{store.absolute().as_uri()}?{mode}", uri=True, timeout=10)) as connection:
+            schema = connection.execute("PRAGMA user_version").fetchone()[0]
+            tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
+            if schema != STORE_SCHEMA or not {"slates", "slate_items", "events"} <= tables:
+                raise LogFormatError(
+                    f"{store} is no event store of schema {STORE_SCHEMA} (schema {schema}, tables: "
+                    f"{', '.join(sorted(tables)) or 'none'}); give the file that `slatewise serve` wrote"
+                )
+            return write_log(connection, path, session_gap)
+    except sqlite3.Error as error:
+        raise LogFormatError(
+            f"{store} cannot be read as an event store: {error}; give the file that `slatewise serve` wrote"
+        ) from error
 
 
 def _table(rows: list[tuple[Any, ...]]) -> pa.Table:

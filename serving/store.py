@@ -21,12 +21,11 @@ from typing import Any, TypeVar
 
 from ..datasets.schema import EVENT_CODES, Event
 from ..errors import ArtefactError, SlatewiseError
-from .feedback_log import write_log
+from .feedback_log import STORE_SCHEMA, write_log
 from .history import SESSION_GAP, ShopperEvent
 from .records import FEEDBACK, Accepted, EventConflictError, EventRejectedError, FeedbackEvent, SlateRecord
 
 T = TypeVar("T")
-STORE_SCHEMA = 1
 _MOST_AT_ONCE = 256  # pieces of work in one transaction
 _MOST_ROWS = 5_000  # rows read of one session; only a robot's is longer
 _TABLES = """
@@ -51,6 +50,7 @@ _ADD_EVENT = """
 INSERT INTO events (event_id, content, shopper_id, time, told, received, item_id, event, slate_id, price, quantity,
     query) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
+_TAKEN = "SELECT time FROM events WHERE shopper_id = ? AND time >= ? ORDER BY time"
 # Newest first; both halves walk an index, so reading stops where the session began.
 _RECENT = """
 SELECT time, 1 AS kind, seq, 0 AS position, item_id, event, slate_id FROM events
@@ -131,6 +131,8 @@ class EventStore:
 
         A time that lies ahead of `received` is taken as `received`, and one before the slate that the event names as
         the slate's own: clocks of senders differ, and nothing is clicked before it is shown. What was told is kept too.
+        Where the shopper has an event at that very moment, the new one comes a microsecond later, so that events told
+        without a time keep their order and none is taken for another.
 
         Args:
             events: in the order in which they happened.
@@ -286,6 +288,7 @@ def _insert_slate(connection: sqlite3.Connection, slate: SlateRecord) -> None:
 def _insert_events(connection: sqlite3.Connection, events: Sequence[FeedbackEvent], received: int) -> Accepted:
     stored: list[FeedbackEvent] = []
     foreign = clicked = 0
+    given: dict[tuple[str, int], int] = {}
     for event in events:
         content = event.content()
         known = connection.execute("SELECT content FROM events WHERE event_id = ?", (event.event_id,)).fetchone()
@@ -300,10 +303,23 @@ def _insert_events(connection: sqlite3.Connection, events: Sequence[FeedbackEven
             foreign += shown is None
             clicked += shown is not None and event.event == "click" and not _is_clicked(connection, event.slate_id)
         time = max(min(received if event.time is None else event.time, received), shown or 0)
+        wanted = shopper, time
+        time = given[wanted] = _free_moment(connection, shopper, given.get(wanted, time - 1) + 1)
         row = (event.event_id, content, shopper, time, event.time, received, event.item_id, EVENT_CODES[event.event])
         connection.execute(_ADD_EVENT, (*row, event.slate_id, event.price, event.quantity, event.query))
         stored.append(event)
     return Accepted(tuple(stored), len(events) - len(stored), foreign, clicked)
+
+
+def _free_moment(connection: sqlite3.Connection, shopper: str, time: int) -> int:
+    """The first microsecond from `time` on at which the shopper has no event."""
+    taken = connection.execute(_TAKEN, (shopper, time))
+    with closing(taken):
+        for (other,) in taken:
+            if other != time:
+                break
+            time += 1
+    return time
 
 
 def _is_clicked(connection: sqlite3.Connection, slate_id: str) -> bool:

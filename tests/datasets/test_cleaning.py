@@ -106,6 +106,8 @@ def events(*rows: tuple[str, str | None, float, str, str | None]) -> pl.DataFram
             "event": event,
             "slate_id": pl.Series(slate, dtype=pl.String),
             "position": pl.Series([None] * len(rows), dtype=pl.Int32),
+            "price": pl.Series([None] * len(rows), dtype=pl.Float64),
+            "quantity": pl.Series([None] * len(rows), dtype=pl.Int32),
             "_file": 0,
             "_line": list(range(len(rows))),
         }
@@ -164,3 +166,21 @@ def test_equal_ids_have_equal_pseudonyms_of_32_hex_digits_under_one_key() -> Non
     # A shopper's id and an equal session's id do not give each other away.
     assert one["session_id"][0] != one["shopper_id"][0]
     assert not set(one["shopper_id"]) & set(two["shopper_id"])
+
+
+def test_the_same_slate_has_the_same_pseudonym_and_no_slate_has_none() -> None:
+    rows = events(("a", "v", 0, "impression", "a/1"), ("a", "v", 1, "click", "a/1"), ("a", "v", 2, "view", None))
+    slates = pseudonymise(rows, "key")["slate_id"].to_list()
+    assert slates[0] == slates[1] != "a/1"
+    assert len(slates[0]) == 32
+    assert slates[2] is None
+
+
+def test_another_price_or_quantity_is_no_repeat_of_what_was_done_but_of_what_was_shown() -> None:
+    rows = pl.concat([events(("a", "v", 0, "purchase", None))] * 4 + [events(("a", "v", 0, "impression", "s"))] * 2)
+    rows = rows.with_columns(
+        price=pl.Series([2.0, 2.0, 2.0, 3.0, 2.0, 3.0]),
+        quantity=pl.Series([1, 2, 1, 1, None, None], dtype=pl.Int32),
+        _line=pl.int_range(6),
+    )
+    assert without_duplicates(rows)["_line"].to_list() == [4, 0, 1, 3]

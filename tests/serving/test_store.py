@@ -12,7 +12,8 @@ from slatewise.datasets.catalogue import Catalogue
 from slatewise.datasets.ingest import ingest
 from slatewise.datasets.log import ShopLog
 from slatewise.datasets.schema import EVENT_SCHEMA
-from slatewise.errors import ArtefactError, EvidenceError
+from slatewise.errors import ArtefactError, EvidenceError, LogFormatError
+from slatewise.serving.feedback_log import export_file
 from slatewise.serving.history import build_history
 from slatewise.serving.items import Items
 from slatewise.serving.records import EventConflictError, EventRejectedError, FeedbackEvent, SlateRecord
@@ -106,7 +107,7 @@ def test_many_threads_keep_one_event_once(tmp_path: Path) -> None:
         assert sum(len(result.stored) for result in results) == 50
         assert sum(result.duplicates for result in results) == 750
         assert store.counts()["events"] == 50
-        lengths = set(threads.map(lambda _: len(store.session_of("ann", T)), range(32)))
+        lengths = set(threads.map(lambda _: len(store.session_of("ann", T + SECOND)), range(32)))
         assert lengths == {50}
 
 
@@ -206,6 +207,58 @@ def test_ingest_reads_the_log_of_a_store_with_nothing_lost(
     check_served(log)
     before, after = pq.read_table(tmp_path / "served.parquet"), pq.read_table(tmp_path / "log" / "events.parquet")
     assert after.select(before.schema.names).to_pylist() == before.to_pylist()
+
+
+def test_events_told_without_a_time_keep_their_order_and_none_is_lost(tmp_path: Path, catalogue: Catalogue) -> None:
+    with EventStore(tmp_path / "s.db") as store:
+        store.add_slate(slate("s1"))
+        plain = [FeedbackEvent(f"e{n}", "item-5", event, "ann") for n, event in enumerate(("cart", "uncart", "cart"))]
+        bought = [
+            FeedbackEvent(f"p{many}", "item-1", "purchase", None, "s1", T - SECOND, 2.0, many) for many in (1, 2, 3)
+        ]
+        store.add_events([*plain, *bought], received=T + SECOND)
+        store.export(tmp_path / "served.parquet")
+    catalogue.save(tmp_path / "catalogue.parquet")
+    log = ingest(
+        tmp_path / "served.parquet", tmp_path / "log", source="events", catalogue=tmp_path / "catalogue.parquet"
+    )
+    assert log.facts["rows"]["duplicates"] == 0
+    done = log.events[log.events["event"] != "impression"]
+    assert done["event"].tolist() == ["purchase"] * 3 + ["cart", "uncart", "cart"]
+    assert done["quantity"].tolist()[:3] == [1, 2, 3]
+    after = (done["time"] - pd.Timestamp(T, unit="us", tz="UTC")) // pd.Timedelta(1, "us")
+    assert after.tolist() == [0, 1, 2, SECOND, SECOND + 1, SECOND + 2]
+
+
+def test_a_copy_of_a_store_is_exported_without_being_written(filled: EventStore, tmp_path: Path) -> None:
+    filled.close()
+    folder = tmp_path / "backup"
+    folder.mkdir()
+    (folder / "s.db").write_bytes((tmp_path / "s.db").read_bytes())
+    (folder / "s.db").chmod(0o444)
+    folder.chmod(0o555)
+    try:
+        assert export_file(folder / "s.db", tmp_path / "log.parquet") == 4 * 3 + 6
+        assert [path.name for path in folder.iterdir()] == ["s.db"]
+    finally:
+        folder.chmod(0o755)
+
+
+def test_a_store_in_use_is_exported_with_what_was_just_sent(filled: EventStore, tmp_path: Path) -> None:
+    with filled:
+        assert export_file(filled.path, tmp_path / "log.parquet") == 4 * 3 + 6
+
+
+@pytest.mark.parametrize(
+    ("content", "words"), [(b"", "is no event store of schema 1"), (b"no database " * 99, "cannot be read as an event")]
+)
+def test_a_file_that_is_no_store_is_refused_and_left_as_it_is(tmp_path: Path, content: bytes, words: str) -> None:
+    path = tmp_path / "not a store?.db"
+    path.write_bytes(content)
+    with pytest.raises(LogFormatError, match=words):
+        export_file(path, tmp_path / "log.parquet")
+    assert path.read_bytes() == content
+    assert [one.name for one in tmp_path.iterdir()] == [path.name]
 
 
 def check_served(log: ShopLog) -> None:

@@ -170,14 +170,13 @@ def ingest_step(
 
 def _stored_events(paths: Sequence[Path], scratch: Path) -> Path:
     """What a server stored, as a table of events."""
-    from ..serving.store import EventStore
+    from ..serving.feedback_log import export_file
 
     if len(paths) != 1 or not paths[0].is_file():
         given = ", ".join(map(str, paths))
-        raise LogFormatError(f"source store takes one file, the one that `slatewise serve --store` wrote; got {given}")
+        raise LogFormatError(f"source store takes one file, the one that `slatewise serve` wrote; got {given}")
     exported = scratch / f"{paths[0].stem}.parquet"
-    with EventStore(paths[0]) as store:
-        store.export(exported)
+    export_file(paths[0], exported)
     return exported
 
 
