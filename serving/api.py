@@ -5,6 +5,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StrictBool, StringConstraints
 
+from .settings import Temperature
+
 Id = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 Words = Annotated[str, StringConstraints(max_length=1_000)]
 Money = Annotated[float, Field(ge=0, le=1e12, allow_inf_nan=False)]
@@ -23,7 +25,7 @@ class HistoryEvent(BaseModel):
     item_id: Id
     event: Literal["impression", "view", "click", "cart", "purchase", "uncart"] = "view"
     time: Moment | None = None
-    """Taken as that of the event before where it is left out."""
+    """Where it is left out, that of the event before; at the start, that of the first event that has one."""
     slate_id: Id | None = None
     position: int | None = Field(None, ge=0, le=10_000)
 
@@ -54,7 +56,7 @@ class RecommendRequest(BaseModel):
     """Places; as many as the policy was trained for by default."""
     exclude: list[Id] = Field([], max_length=10_000)
     filters: FilterSpec | None = None
-    explore: float | None = Field(None, ge=0, le=1_000, allow_inf_nan=False)
+    explore: Temperature | None = None
     """Temperature: 0 shows the best slate, above 0 the slate is drawn; the server's setting by default."""
     strict: StrictBool = False
     """Refuse item ids that the catalogue lacks instead of passing over them."""

@@ -16,7 +16,7 @@ from ..errors import BundleError, UnknownItemError
 from .bundle import Bundle
 from .history import SESSION_GAP, BuiltHistory, ShopperEvent, build_history
 from .items import Items
-from .sampling import draw_slate, top_k
+from .sampling import check_temperature, draw_slate, top_k
 
 INPUTS = ("items", "events", "gaps", "lengths")
 UNSHOWABLE = -1e8  # a score this low says that the policy may not show the item
@@ -164,8 +164,9 @@ class Runtime:
             ValueError: `k` or `explore` is out of range, or exploring without `rng`.
         """
         k = self.bundle.k if k is None else k
-        if k < 1 or not 0 <= explore < np.inf:
-            raise ValueError(f"need k >= 1 and a finite explore >= 0, got k={k}, explore={explore}")
+        if k < 1:
+            raise ValueError(f"need k >= 1, got k={k}")
+        check_temperature(explore)
         if explore and rng is None:
             raise ValueError(f"explore={explore} draws slates: pass rng, for instance np.random.default_rng(seed)")
         if not isinstance(history, History):

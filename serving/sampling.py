@@ -9,6 +9,19 @@ from numpy.typing import NDArray
 from ..datasets.tokens import Ints
 
 Doubles = NDArray[np.float64]
+LEAST_TEMPERATURE = 1e-6
+"""Least temperature of a draw: far below it, scores divided by it overflow, and nothing can be shown."""
+
+
+def check_temperature(explore: float) -> float:
+    """The temperature itself, if slates can be drawn with it or it is 0.
+
+    Raises:
+        ValueError: it is above 0 and below `LEAST_TEMPERATURE`, or no finite number from 0 on.
+    """
+    if not (explore == 0 or LEAST_TEMPERATURE <= explore < np.inf):
+        raise ValueError(f"explore must be 0 (the best slate) or from {LEAST_TEMPERATURE:g} on, got {explore:g}")
+    return explore
 
 
 def top_k(scores: NDArray[np.floating], k: int) -> Ints:

@@ -124,7 +124,7 @@ class Shop:
 
     def _events(self, request: RecommendRequest, now: int) -> Sequence[ShopperEvent]:
         if request.history is not None:
-            return list(_timed(request.history))
+            return list(_timed(request.history, now))
         return self.store.session_of(request.shopper_id, now) if request.shopper_id else ()
 
     async def _keep(self, slate: ServedSlate, request: RecommendRequest, explore: float, now: int) -> str:
@@ -266,9 +266,10 @@ def _filters(request: RecommendRequest) -> Filters | None:
     )
 
 
-def _timed(events: Sequence[HistoryEvent]) -> Iterator[ShopperEvent]:
-    """Events of a request; one without a time happens with the one before it."""
-    latest = 0.0
+def _timed(events: Sequence[HistoryEvent], now: int) -> Iterator[ShopperEvent]:
+    """Events of a request; one without a time happens with the one before it, the first ones with the first timed."""
+    told = (_microseconds(event.time) for event in events if event.time is not None)
+    latest = next(told, now) / 1e6
     for event in events:
         latest = latest if event.time is None else _microseconds(event.time) / 1e6
         yield ShopperEvent(event.item_id, event.event, latest, event.slate_id, event.position)

@@ -1,7 +1,14 @@
 """Settings of the server, from arguments or from environment variables that begin with `SLATEWISE_`."""
 
-from pydantic import Field, SecretStr
+from typing import Annotated
+
+from pydantic import AfterValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from .sampling import check_temperature
+
+Temperature = Annotated[float, Field(ge=0, le=1_000, allow_inf_nan=False), AfterValidator(check_temperature)]
+"""0 shows the best slate, above 0 (and not below `sampling.LEAST_TEMPERATURE`) slates are drawn."""
 
 
 class ServerSettings(BaseSettings):
@@ -11,7 +18,7 @@ class ServerSettings(BaseSettings):
 
     api_key: SecretStr | None = Field(default=None, min_length=8)
     """Key that requests under /v1 must bring in the header X-API-Key; none asks for no key."""
-    explore: float = Field(default=0.0, ge=0, le=1_000, allow_inf_nan=False)
+    explore: Temperature = 0.0
     """Temperature of requests that do not say; 0 shows the best slate."""
     seed: int | None = Field(default=None, ge=0)
     """Seed of exploration; none draws from the operating system."""

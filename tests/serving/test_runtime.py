@@ -102,5 +102,5 @@ def test_unknown_ids_are_passed_over_or_refused(runtime: Runtime) -> None:
 
 @pytest.mark.parametrize(("k", "explore"), [(0, 0.0), (3, -1.0), (3, np.nan), (3, 0.5)])
 def test_settings_out_of_range_are_refused(runtime: Runtime, k: int, explore: float) -> None:
-    with pytest.raises(ValueError, match=r"need k|pass rng"):
+    with pytest.raises(ValueError, match=r"need k|explore must be|pass rng"):
         runtime.recommend(History.empty(1), k, explore=explore)

@@ -69,6 +69,13 @@ def test_filters_exclusions_and_notices_reach_the_answer(client: TestClient) -> 
     assert len(recommend(client)["items"]) == K
 
 
+def test_events_of_a_visit_without_a_time_belong_to_the_same_visit(client: TestClient) -> None:
+    views = [{"item_id": f"item-{n}", "event": "view"} for n in (5, 9, 11)]
+    assert recommend(client, history=views)["history"]["tokens"] == 3
+    views[1]["time"] = "2026-11-23T10:00:00Z"
+    assert recommend(client, history=views)["history"]["tokens"] == 3
+
+
 def test_a_preview_is_not_kept(client: TestClient) -> None:
     assert recommend(client, shopper_id="ann", preview=True)["slate_id"] is None
     assert client.get("/readyz").json()["slates"] == 0
@@ -132,6 +139,7 @@ def test_threads_that_send_one_event_keep_it_once(client: TestClient) -> None:
         ("/v1/recommend", {"history": [{"item_id": "item-1", "event": "wish"}]}, 422, "body.history.0.event"),
         ("/v1/recommend", {"history": [{"item_id": "item-1", "time": "2026-11-23T10:00:00"}]}, 422, "timezone"),
         ("/v1/recommend", {"exclude": ["x" * 300]}, 422, "at most 256 characters"),
+        ("/v1/recommend", {"explore": 1e-9}, 422, "explore must be 0 (the best slate) or from 1e-06 on, got 1e-09"),
         ("/v1/recommend", {"query": "x" * 21_000}, 413, "longer than 20000 bytes"),
         ("/v1/recommend", [], 422, "body"),
         ("/v1/events", {"events": []}, 422, "body.events"),
