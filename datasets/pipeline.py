@@ -66,7 +66,7 @@ class Pipeline:
     ) -> None:
         self.folder, self.config, self.reading, self.known = folder, config, reading, known
         self.quarantine, self.progress = quarantine, progress
-        self.from_products = quarantine.total
+        self.from_items = quarantine.total  # rows of item tables, which are no rows of the log
         self.counts = _Counts()
         self.cleaner = Cleaner(config, reading.names, reading.event_names, datetime.now(UTC), reading.default_event)
         self.tally = ItemTally()
@@ -104,7 +104,9 @@ class Pipeline:
 
     def _settle_catalogue(self) -> None:
         """The product table's items if there is one (and, if asked, those it lacks); else those of the log."""
-        said = complete(self.tally.items(), self.reading.items())
+        before = self.quarantine.total
+        said = complete(self.tally.items(), self.reading.items(self.quarantine))
+        self.from_items += self.quarantine.total - before
         if self.known is not None:
             said = under_products(self.known, said, add=self.config.unknown_items == "add")
         self.catalogue: Catalogue
@@ -220,7 +222,7 @@ class Pipeline:
     def facts(self, source: str) -> dict[str, Any]:
         """What is recorded of the log; the source's own facts come last."""
         counts, reading = self.counts, self.reading.facts
-        rows = {"read": counts.read, "kept": counts.kept, "quarantined": self.quarantine.total - self.from_products}
+        rows = {"read": counts.read, "kept": counts.kept, "quarantined": self.quarantine.total - self.from_items}
         rows |= {"duplicates": counts.duplicates, "bots": counts.bots, "single_item": counts.single_item}
         facts: dict[str, Any] = {
             "source": source,
@@ -251,10 +253,15 @@ def _fresh(folder: Path) -> Path:
 
 def _between(files: Sequence[Path], low: int, high: int) -> Iterator[pl.DataFrame]:
     """Events whose session starts in [low, high) microseconds, all parts together; nothing where there are none."""
-    start = pl.col("_start").dt.timestamp("us")
-    events = pl.concat([pl.scan_parquet(path) for path in files]).filter((start >= low) & (start < high)).collect()
+    events = pl.concat([pl.scan_parquet(path) for path in files]).filter(_starts_in(low, high)).collect()
     if len(events):
         yield events
+
+
+def _starts_in(low: int, high: int) -> pl.Expr:
+    # Moments are compared as moments: what is computed from a column leaves its row groups' statistics unused.
+    first, end = (pl.lit(edge).cast(TYPED["time"]) for edge in (low, high))
+    return (pl.col("_start") >= first) & (pl.col("_start") < end)
 
 
 def _own_names(events: pl.DataFrame, sessions: pl.Series, slates: pl.Series) -> pl.DataFrame:

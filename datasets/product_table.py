@@ -7,7 +7,7 @@ import polars as pl
 
 from ..errors import LogFormatError
 from .cleaning import BLANKS, id_text, number_of
-from .quarantine import Quarantine, rejected_rows
+from .quarantine import Quarantine
 from .readers.files import TableFile, open_table
 from .schema import CATALOGUE_SCHEMA
 
@@ -51,15 +51,13 @@ def read_products(table: TableFile, mapping: Mapping[str, str], quarantine: Quar
     for piece in table.pieces(list(columns.values()), _PIECE):
         quarantine.add(piece.rejected)
         pieces.append(piece.rows.select(*(pl.col(theirs).alias(ours) for ours, theirs in columns.items()), "_line"))
-    rows = pl.concat(pieces, how="vertical_relaxed").with_columns(pl.lit(0, pl.Int32).alias("_file"))
+    rows = pl.concat(pieces, how="vertical_relaxed")
     rows = rows.with_columns(
         id_text(rows, name) for name in ("item_id", "text", "category", "brand") if name in columns
     )
 
     def reject(rows: pl.DataFrame, bad: pl.Expr, column: str, reason: str) -> pl.DataFrame:
-        chosen = bad.fill_null(False)
-        quarantine.add(rejected_rows(rows.filter(chosen), [table.path.name], column, reason, pl.col(column)))
-        return rows.filter(~chosen)
+        return quarantine.sift(rows, bad, column, reason, file=table.path.name)
 
     rows = reject(rows, pl.col("item_id").is_null(), "item_id", "catalogue: no item_id")
     rows = reject(rows, ~pl.col("item_id").is_first_distinct(), "item_id", "catalogue: item named more than once")
@@ -76,4 +74,4 @@ def read_products(table: TableFile, mapping: Mapping[str, str], quarantine: Quar
             "catalogue: available is not yes or no",
         )
         rows = rows.with_columns((~said.is_in(_NO)).alias("available"))
-    return rows.drop("_file", "_line")
+    return rows.drop("_line")

@@ -40,6 +40,21 @@ class Quarantine:
         counts = rows.group_by("reason").len()
         self.counts.update(dict(zip(counts["reason"], counts["len"], strict=True)))
 
+    def sift(self, rows: pl.DataFrame, bad: pl.Expr, column: str, reason: str, *, file: str) -> pl.DataFrame:
+        """Take the rows of a file for which `bad` holds, with what `column` says there; gives back the others.
+
+        Args:
+            rows: of one file, with `_line`.
+            bad: a condition; unknown counts as no.
+            column: the offending column.
+            reason: why, without the value.
+            file: the file's name.
+        """
+        chosen = bad.fill_null(False)
+        wrong = rows.filter(chosen).with_columns(pl.lit(0, pl.Int32).alias("_file"))
+        self.add(rejected_rows(wrong, [file], column, reason, pl.col(column)))
+        return rows.filter(~chosen)
+
     @property
     def total(self) -> int:
         """Rows rejected so far."""

@@ -6,7 +6,8 @@ from pathlib import Path
 import polars as pl
 
 from ...errors import LogFormatError
-from ..cleaning import IngestConfig
+from ..cleaning import IngestConfig, id_text, number_of
+from ..quarantine import Quarantine
 from .files import TableFile, open_table, tables_in
 from .reading import ColumnReading, Source
 
@@ -81,7 +82,7 @@ def open_eshop2008(paths: Sequence[Path], config: IngestConfig, mapping: Mapping
         facts=facts,
         also=names,
         reshape=_reshape,
-        read_items=lambda: _items(layouts),
+        read_items=lambda quarantine: _items(layouts, quarantine),
         item_files=[table.path for table in layouts],
     )
 
@@ -115,18 +116,25 @@ def _word(column: str, words: Sequence[str]) -> pl.Expr:
     return pl.col(column).cast(pl.Int32, strict=False).replace_strict(codes, default=None, return_dtype=pl.String)
 
 
-def _items(layouts: list[TableFile]) -> pl.DataFrame | None:
-    """Items of the layout tables, colour and photo in words there."""
+def _items(layouts: list[TableFile], quarantine: Quarantine) -> pl.DataFrame | None:
+    """Items of the layout tables, colour and photo in words there; rows without item or price go to the quarantine."""
     frames = []
     for table in layouts:
         for piece in table.pieces(["page2_product_code", "cat", "price", "colour", "photo"], 1 << 20):
+            quarantine.add(piece.rejected)
+            rows, name = piece.rows.with_columns(id_text(piece.rows, "page2_product_code")), table.path.name
+            nameless = pl.col("page2_product_code").is_null()
+            rows = quarantine.sift(rows, nameless, "page2_product_code", "catalogue: no item_id", file=name)
+            price = number_of(rows, "price")
+            rows = quarantine.sift(rows, price.is_infinite(), "price", "catalogue: price is not a number", file=name)
+            rows = quarantine.sift(rows, price < 0, "price", "catalogue: price is negative", file=name)
             category = _word("cat", _CATEGORIES)
             frames.append(
-                piece.rows.select(
-                    pl.col("page2_product_code").cast(pl.String).str.strip_chars().alias("item_id"),
+                rows.select(
+                    pl.col("page2_product_code").alias("item_id"),
                     pl.format("{} {}, {}", category, pl.col("colour"), pl.col("photo")).alias("text"),
                     category.alias("category"),
-                    pl.col("price").cast(pl.Float64, strict=False),
+                    number_of(rows, "price").alias("price"),
                 )
             )
     return pl.concat(frames).unique("item_id", keep="first", maintain_order=True) if frames else None

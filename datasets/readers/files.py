@@ -5,6 +5,7 @@ import csv
 import gzip
 import hashlib
 import io
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,11 +18,12 @@ import pyarrow.parquet as pq
 
 from ...errors import LogFormatError
 from ..quarantine import REJECTED_SCHEMA
+from .quotes import STRAY, QuoteGuard
 
 PARQUET_ENDINGS = (".parquet", ".pq")
 TEXT_ENDINGS = (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz", ".txt.gz")
 DELIMITERS = (",", ";", "\t", "|")
-_UNREADABLE = "\ufffd"
+_MARKS = {"\ufffd": "not UTF-8", STRAY: "a quote is not closed"}
 _ROW_BYTES = 64  # bytes of a Parquet row taken for granted when a piece of so many bytes is asked for
 
 
@@ -121,7 +123,7 @@ class TableFile:
         with pa.OSFile(str(self.path)) as raw:
             unzipped = pa.CompressedInputStream(raw, "gzip") if name.endswith(".gz") else raw
             reader = pacsv.open_csv(
-                pa.TransformInputStream(unzipped, _Utf8()),
+                pa.TransformInputStream(unzipped, _Sound(self.delimiter)),
                 # One thread, since only then are rows numbered.
                 read_options=pacsv.ReadOptions(block_size=piece_bytes, use_threads=False),
                 parse_options=pacsv.ParseOptions(
@@ -142,15 +144,17 @@ class TableFile:
                 yield Piece(nothing, _ragged(skipped, name), 1.0)
 
 
-class _Utf8:
-    """Passes bytes on as valid UTF-8: what is none becomes U+FFFD, by which its row is known later."""
+class _Sound:
+    """Passes bytes on as valid UTF-8 of closed quotes: U+FFFD and `STRAY` mark what is not, and tell its row later."""
 
-    def __init__(self) -> None:
+    def __init__(self, delimiter: str) -> None:
+        self._quotes = QuoteGuard(delimiter)
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def __call__(self, data: Any) -> bytes:
         # An empty chunk is the end of the file, where half a character may be left.
-        return self._decoder.decode(bytes(data), final=not len(data)).encode()
+        final = not len(data)
+        return self._quotes(self._decoder.decode(bytes(data), final=final), final=final).encode()
 
 
 def _numbered(line: int, count: int, skipped: list[int]) -> tuple[pl.Series, int]:
@@ -163,21 +167,22 @@ def _numbered(line: int, count: int, skipped: list[int]) -> tuple[pl.Series, int
 
 def _ragged(rows: list[tuple[int, str]], name: str) -> pl.DataFrame:
     return pl.DataFrame(
-        [(name, number, "", text, "wrong number of columns") for number, text in rows],
+        [(name, number, "", text.replace(STRAY, '"'), "wrong number of columns") for number, text in rows],
         schema=REJECTED_SCHEMA,
         orient="row",
     )
 
 
 def _decoded(rows: pl.DataFrame, name: str) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Rows of which every value was UTF-8, and the others for the quarantine."""
+    """Rows of which every value was UTF-8 with its quotes closed, and the others for the quarantine."""
     rejected = [pl.DataFrame(schema=REJECTED_SCHEMA)]
-    for column in rows.columns:
-        if column == "_line" or not rows[column].str.contains(_UNREADABLE, literal=True).any():
+    for (mark, reason), column in itertools.product(_MARKS.items(), rows.columns):
+        if column == "_line" or not rows[column].str.contains(mark, literal=True).any():
             continue
-        bad = pl.col(column).str.contains(_UNREADABLE, literal=True).fill_null(False)
-        facts = {"file": pl.lit(name), "line": "_line", "column": pl.lit(column), "value": column}
-        rejected.append(rows.filter(bad).select(**facts, reason=pl.lit("not UTF-8")))
+        bad = pl.col(column).str.contains(mark, literal=True).fill_null(False)
+        value = pl.col(column).str.replace_all(STRAY, '"', literal=True)
+        facts = {"file": pl.lit(name), "line": "_line", "column": pl.lit(column), "value": value}
+        rejected.append(rows.filter(bad).select(**facts, reason=pl.lit(reason)))
         rows = rows.filter(~bad)
     return rows, pl.concat(rejected)
 
@@ -226,6 +231,8 @@ def open_table(path: Path, *, delimiter: str = "") -> TableFile:
         return TableFile(path, tuple(schema.names), types={one.name: one.type for one in schema})
     line = _header(path)
     chosen = delimiter or ("\t" if ".tsv" in path.name else max(DELIMITERS, key=line.count))
+    if line.count('"') % 2:
+        raise LogFormatError(f"{path} has a header with a quote that is not closed: {line[:200]}")
     columns = tuple(next(csv.reader(io.StringIO(line), delimiter=chosen), []))
     twice = [name for name in columns if columns.count(name) > 1]
     if not columns or not any(columns):

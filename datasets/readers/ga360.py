@@ -12,6 +12,7 @@ import polars as pl
 
 from ...errors import LogFormatError
 from ..cleaning import IngestConfig
+from ..quarantine import Quarantine
 from .files import TableFile, open_table
 from .ga360_items import NOT_SET, item_categories, variant_parents
 from .reading import Batch, Source, one_by_name
@@ -167,8 +168,9 @@ class GA360Reading:
         ignored = {"related products list": len(related), "order reported again": repeated}
         return Batch(_events(rows), ignored={why: count for why, count in ignored.items() if count}, done=done)
 
-    def items(self) -> pl.DataFrame | None:
+    def items(self, quarantine: Quarantine) -> pl.DataFrame | None:
         """Nothing beyond what the rows tell."""
+        del quarantine
         return None
 
 

@@ -10,6 +10,7 @@ import polars as pl
 from ...errors import LogFormatError
 from ..cleaning import TYPED, IngestConfig
 from ..items import ITEM_TEXTS
+from ..quarantine import Quarantine
 from .files import TableFile
 
 READABLE = (*TYPED, *ITEM_TEXTS)
@@ -70,8 +71,11 @@ class Reading(Protocol):
         """
         ...
 
-    def items(self) -> pl.DataFrame | None:
-        """What the source says of items apart from its events: `item_id` and columns of a catalogue; read last."""
+    def items(self, quarantine: Quarantine) -> pl.DataFrame | None:
+        """What the source says of items apart from its events: `item_id` and columns of a catalogue; read last.
+
+        Rows of item tables that are unusable go to the quarantine.
+        """
         ...
 
 
@@ -94,7 +98,7 @@ class ColumnReading:
     facts: dict[str, Any] = field(default_factory=dict)
     also: Sequence[str] = ()
     reshape: Callable[[pl.DataFrame], pl.DataFrame] = lambda rows: rows
-    read_items: Callable[[], pl.DataFrame | None] = lambda: None
+    read_items: Callable[[Quarantine], pl.DataFrame | None] = lambda _: None
     item_files: list[Path] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -132,9 +136,9 @@ class ColumnReading:
         ours = [pl.col(theirs).alias(name) for name, theirs in self.columns.items() if theirs in rows.columns]
         return rows.select(*ours, *(name for name in self.also if name in rows.columns), "_line")
 
-    def items(self) -> pl.DataFrame | None:
+    def items(self, quarantine: Quarantine) -> pl.DataFrame | None:
         """What the item tables say."""
-        return self.read_items()
+        return self.read_items(quarantine)
 
 
 Opener = Callable[[Sequence[Path], IngestConfig, Mapping[str, str]], Reading]
@@ -163,8 +167,11 @@ def one_by_name(paths: Sequence[Path], stem: str, *, required: bool = True) -> l
     """Files called `stem` or `stem-...`, `stem_...` among the paths and in the folders among them, by name.
 
     Raises:
-        LogFormatError: none is there and one is required.
+        LogFormatError: a path does not exist, or none is there and one is required.
     """
+    for path in map(Path, paths):
+        if not path.exists():
+            raise LogFormatError(f"{path} does not exist")
     inside = [one for path in map(Path, paths) for one in (sorted(path.iterdir()) if path.is_dir() else [path])]
     endings = (".parquet", ".pq", ".csv", ".csv.gz")
     found = [

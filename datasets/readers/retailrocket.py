@@ -5,7 +5,8 @@ from pathlib import Path
 
 import polars as pl
 
-from ..cleaning import IngestConfig
+from ..cleaning import IngestConfig, id_text
+from ..quarantine import Quarantine
 from .files import TableFile, open_table
 from .reading import ColumnReading, Source, one_by_name
 
@@ -40,19 +41,24 @@ def open_retailrocket(paths: Sequence[Path], config: IngestConfig, mapping: Mapp
         _COLUMNS,
         event_names=_EVENTS,
         facts=facts,
-        read_items=lambda: _items(properties, tree),
+        read_items=lambda quarantine: _items(properties, tree, quarantine),
         item_files=[table.path for table in (*properties, *tree)],
     )
 
 
-def _items(properties: list[TableFile], tree: list[TableFile]) -> pl.DataFrame | None:
+def _items(properties: list[TableFile], tree: list[TableFile], quarantine: Quarantine) -> pl.DataFrame | None:
+    """Items with their latest category and availability; rows of which no use can be made go to the quarantine."""
     if not properties:
         return None
-    latest = pl.concat(list(_latest(properties))).sort("time").unique(["item_id", "property"], keep="last")
+    latest = pl.concat(list(_latest(properties, quarantine))).sort("time").unique(["item_id", "property"], keep="last")
     parents: dict[str, str] = {}
     for table in tree:
         for piece in table.pieces(["categoryid", "parentid"], _PIECE):
-            parents.update(zip(piece.rows["categoryid"], piece.rows["parentid"].fill_null(""), strict=True))
+            quarantine.add(piece.rejected)
+            rows = piece.rows.with_columns(id_text(piece.rows, name) for name in ("categoryid", "parentid"))
+            nameless = pl.col("categoryid").is_null()
+            rows = quarantine.sift(rows, nameless, "categoryid", "catalogue: no categoryid", file=table.path.name)
+            parents.update(zip(rows["categoryid"], rows["parentid"].fill_null(""), strict=True))
     wide = latest.select("item_id").unique()
     for name in ("categoryid", "available"):
         wide = wide.join(
@@ -68,15 +74,21 @@ def _items(properties: list[TableFile], tree: list[TableFile]) -> pl.DataFrame |
     )
 
 
-def _latest(properties: list[TableFile]) -> Iterator[pl.DataFrame]:
+def _latest(properties: list[TableFile], quarantine: Quarantine) -> Iterator[pl.DataFrame]:
     """The latest category and availability of each item in each piece of the property tables."""
     for table in properties:
         for piece in table.pieces(_PROPERTIES, _PIECE):
-            rows = piece.rows.select(
-                pl.col("itemid").cast(pl.String).alias("item_id"),
+            quarantine.add(piece.rejected)
+            rows, name = piece.rows.with_columns(id_text(piece.rows, "itemid")), table.path.name
+            rows = quarantine.sift(rows, pl.col("itemid").is_null(), "itemid", "catalogue: no item_id", file=name)
+            time = pl.col("timestamp").cast(pl.Int64, strict=False)
+            timeless = time.is_null()
+            rows = quarantine.sift(rows, timeless, "timestamp", "catalogue: time is not a number", file=name)
+            rows = rows.select(
+                pl.col("itemid").alias("item_id"),
                 pl.col("property").cast(pl.String),
                 pl.col("value").cast(pl.String),
-                pl.col("timestamp").cast(pl.Int64, strict=False).fill_null(0).alias("time"),
+                time.alias("time"),
             ).filter(pl.col("property").is_in(["categoryid", "available"]))
             yield rows.sort("time").unique(["item_id", "property"], keep="last")
 

@@ -82,6 +82,15 @@ def test_a_file_that_cannot_be_read_is_named_and_leaves_nothing(
     assert [path.name for path in tmp_path.iterdir()] == [case.name]
 
 
+def test_a_file_that_is_no_store_is_refused_and_not_made_one(command: Callable[..., Any], tmp_path: Path) -> None:
+    (tmp_path / "events.db").touch()
+    answer = command("ingest", tmp_path / "events.db", "--source", "store", "--out", tmp_path / "log", "--json")
+    assert (answer.code, answer.json["error"]) == (3, "LogFormatError")
+    assert "events.db is no event store of schema 1 (schema 0, tables: none)" in answer.json["message"]
+    assert "--store" not in answer.json["message"]
+    assert [(path.name, path.stat().st_size) for path in tmp_path.iterdir()] == [("events.db", 0)]
+
+
 @pytest.mark.parametrize("part", [0.3, 0.9])
 def test_a_truncated_parquet_is_refused_before_anything_is_written(
     command: Callable[..., Any], shop_files: Path, tmp_path: Path, part: float
@@ -109,6 +118,7 @@ SET_ASIDE = {
     "mixed time zones: some times with a zone, some without": SetAside(
         ["bob,2026-01-01 10:00:00,mug,view,5,1"], {"time without a zone in a file whose other times have one": 1}
     ),
+    "a quote that is never closed": SetAside(['"bob,2026-01-01T10:00:00Z,mug,view,5,1'], {"a quote is not closed": 1}),
     "a negative price": SetAside(["bob,2026-01-01T10:00:00Z,mug,view,-5,1"], {"price is negative": 1}),
     "a price that is no number": SetAside(["bob,2026-01-01T10:00:00Z,mug,view,cheap,1"], {"price is not a number": 1}),
     "a quantity below one": SetAside(["bob,2026-01-01T10:00:00Z,mug,purchase,5,-1"], {"quantity is not positive": 1}),

@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import polars as pl
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from slatewise.datasets import EVENT_SCHEMA, IngestConfig, ShopLog, ingest, read_quarantine, write_log
+from slatewise.datasets.pipeline import _between, _starts_in
+from slatewise.datasets.readers.quotes import MOST_LINES
 from slatewise.errors import ArtefactError, LogFormatError
 
 HEADER = [
@@ -117,10 +120,45 @@ def test_lines_are_right_when_a_file_is_read_in_small_pieces(tmp_path: Path) -> 
     assert sorted(aside["line"]) == [n for n in range(2, 400) if n % 7 == 0 or n % 5 == 0]
 
 
+@pytest.mark.parametrize("piece", [40, 1 << 20])
+@pytest.mark.parametrize("late", ["", 'gus,2024-05-01,"a ""plain"" cup",view\n'])
+def test_a_stray_quote_costs_its_own_row_alone(tmp_path: Path, piece: int, late: str) -> None:
+    path = tmp_path / "log.csv"
+    path.write_text(
+        "shopper_id,time,item_id,event\n"
+        "ann,2024-05-01,mug,view\n"
+        'bob,2024-05-01,"mug,view\n'
+        'cid,2024-05-01,"mug\n'
+        'dan,2024-05-01,5" plate,view\n'
+        'eve,2024-05-01,"a mug\nof ""two"" lines",view\n'
+        '"fay,2024-05-01,mug,view\n' + late
+    )
+    log = ingest(path, tmp_path / "log", source="events", piece_bytes=piece)
+    aside = read_quarantine(tmp_path / "log").sort_values("line")
+    assert aside["line"].tolist() == [3, 4, 7]
+    assert aside["reason"].tolist() == ["a quote is not closed", "wrong number of columns", "a quote is not closed"]
+    assert aside["value"].tolist() == ['"mug', 'cid,2024-05-01,"mug', '"fay']
+    assert log.events["shopper_id"].tolist() == ["ann", "dan", "eve", *(["gus"] if late else [])]
+    assert log.facts["rows"]["read"] == 6 + bool(late)
+    assert accounted(log.facts)
+
+
+def test_a_quoted_value_may_have_a_hundred_line_breaks_and_no_more(tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    text = "shopper_id,time,item_id,event\r\n"
+    for name, lines in (("ann", MOST_LINES), ("bob", MOST_LINES + 1)):
+        text += f'{name},2024-05-01,"' + "a\r\n" * lines + '",view\r\n'
+    path.write_bytes(text.encode())
+    log = ingest(path, tmp_path / "log", source="events", piece_bytes=1_000)
+    assert log.events["shopper_id"].tolist() == ["ann"]
+    assert log.facts["quarantined"] == {"wrong number of columns": MOST_LINES + 2}
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
         ("log.csv", b"", "is empty"),
+        ("log.csv", b'shopper_id,time,item_id,event,"note\n', "a header with a quote that is not closed"),
         ("log.csv", b"\n\n", "empty first line"),
         (
             "log.csv",
@@ -427,7 +465,8 @@ def test_what_a_killed_ingest_left_is_built_over(tmp_path: Path) -> None:
 
 
 def test_pseudonyms_hide_ids_but_keep_shoppers_apart(tmp_path: Path) -> None:
-    rows = [row(0, session_id="ann-1"), row(9, session_id="ann-1"), row(1, shopper_id="bob")]
+    shown = row(0, session_id="ann-1", slate_id="ann-1/7", event="impression", position=0)
+    rows = [shown, row(9, session_id="ann-1", slate_id="ann-1/7", event="click"), row(1, shopper_id="bob")]
     path = tmp_path / "log.csv"
     write_csv(path, rows)
     path.write_text(path.read_text() + "ann,broken\n")
@@ -438,6 +477,7 @@ def test_pseudonyms_hide_ids_but_keep_shoppers_apart(tmp_path: Path) -> None:
     log, same, other = made("log", "k1"), made("same", "k1"), made("other", "k2")
     assert log.facts["shoppers"] == 2
     assert log.facts["pseudonymous"]
+    assert log.slates.clicked.tolist() == [0]
     assert log.events["shopper_id"].tolist() == same.events["shopper_id"].tolist()
     assert not set(log.events["shopper_id"]) & set(other.events["shopper_id"])
     written = b"".join(one.read_bytes() for one in (tmp_path / "log").iterdir())
@@ -529,3 +569,15 @@ def test_no_row_is_ever_lost_in_silence(
         assert len(read_quarantine(folder / "log")) == facts["rows"]["quarantined"]
         assert len(log) == facts["sessions"]
         assert facts["events"] == {event: int((log.events["event"] == event).sum()) for event in facts["events"]}
+
+
+def test_a_round_of_writing_reads_only_the_row_groups_of_its_sessions(tmp_path: Path) -> None:
+    starts = [datetime(2024, 5, 1, tzinfo=UTC) + timedelta(minutes=n) for n in range(4)]
+    frame = pl.DataFrame({"_start": pl.Series(starts, dtype=pl.Datetime("us", "UTC"))})
+    frame.write_parquet(tmp_path / "part.parquet")
+    low, high = (round(starts[n].timestamp() * 1e6) for n in (1, 3))
+    (events,) = _between([tmp_path / "part.parquet"], low, high)
+    assert events["_start"].to_list() == starts[1:3]
+    assert list(_between([tmp_path / "part.parquet"], high * 2, high * 3)) == []
+    plan = pl.scan_parquet(tmp_path / "part.parquet").filter(_starts_in(low, high)).explain()
+    assert ".timestamp()" not in plan

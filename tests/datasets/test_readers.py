@@ -4,7 +4,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from slatewise.datasets import SOURCES, IngestConfig, describe_sources, ingest
+from slatewise.datasets import SOURCES, IngestConfig, describe_sources, ingest, read_quarantine
 from slatewise.errors import LogFormatError
 
 REES46 = """\
@@ -72,6 +72,49 @@ def test_retailrocket_is_read_with_its_properties_and_tree(tmp_path: Path) -> No
     assert frame.loc["248676", "category"] == "169 / 213 / 1016"
     assert frame["available"].to_dict() == {"248676": False, "318965": True, "355908": True, "356475": True}
     assert frame.loc["318965", "text"] == "318965"
+
+
+def test_bad_rows_of_item_tables_are_set_aside_and_are_no_rows_of_the_log(tmp_path: Path) -> None:
+    (tmp_path / "events.csv").write_text(EVENTS)
+    bad = "xx,355908,categoryid,7\n1433041200000,,available,0\n1433041200000,355908\n"
+    (tmp_path / "item_properties.csv").write_text(PROPERTIES + bad)
+    (tmp_path / "category_tree.csv").write_text(TREE + ",7\n5\n")
+    log = ingest(tmp_path, tmp_path / "log", source="retailrocket")
+    assert log.facts["quarantined"] == {
+        "wrong number of columns": 2,
+        "unknown event type": 1,
+        "catalogue: time is not a number": 1,
+        "catalogue: no item_id": 1,
+        "catalogue: no categoryid": 1,
+    }
+    aside = read_quarantine(tmp_path / "log")
+    timeless = aside[aside["reason"] == "catalogue: time is not a number"]
+    assert timeless[["file", "line", "value"]].to_numpy().tolist() == [["item_properties.csv", 8, "xx"]]
+    rows = dict(log.facts["rows"])
+    assert (rows["quarantined"], rows.pop("read")) == (1, sum(rows.values()))
+    assert log.catalogue.frame.set_index("item_id").loc["355908", "category"] == "1278 / 1338"
+
+
+def test_bad_rows_of_the_layout_of_2008_are_set_aside(tmp_path: Path) -> None:
+    head = "month,day,order,session_id,page1_category,page2_product_code,colour,location,model_photography,price,page\n"
+    (tmp_path / "clicks.csv").write_text(head + "4,1,1,7,1,A13,1,5,1,28,1\n")
+    layout = "page2_product_code,cat,price,colour,photo\nA13,1,28,beige,en face\n,1,28,red,profile\n"
+    (tmp_path / "layout.csv").write_text(layout + "B1,2,dear,red,profile\nB2,2,-1,red,profile\nB3\n")
+    log = ingest(tmp_path, tmp_path / "log", source="eshop2008")
+    assert log.facts["quarantined"] == {
+        "wrong number of columns": 1,
+        "catalogue: no item_id": 1,
+        "catalogue: price is not a number": 1,
+        "catalogue: price is negative": 1,
+    }
+    assert log.facts["rows"]["quarantined"] == 0
+    assert log.catalogue.frame["item_id"].tolist() == ["A13"]
+
+
+def test_a_path_that_is_not_there_is_named_by_sources_of_named_files(tmp_path: Path) -> None:
+    for source in ("retailrocket", "ga360"):
+        with pytest.raises(LogFormatError, match="nowhere does not exist"):
+            ingest(tmp_path / "nowhere", tmp_path / "log", source=source)
 
 
 def test_retailrocket_is_read_without_its_item_tables(tmp_path: Path) -> None:
