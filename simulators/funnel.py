@@ -14,8 +14,21 @@ from .features import ITEM_FEATURES
 from .logistic import ItemEffects, LogisticFit, fit_logistic, logit
 from .priors import LEARNED, Evidence, Priors
 
-FUNNEL_FEATURES = ("match", "match_high", "price", "price_in_category", "dearer", "popularity", "clicked_before")
-"""Item features that carts and purchases may depend on, after an intercept."""
+FUNNEL_FEATURES = (
+    "match",
+    "match_high",
+    "price",
+    "price_in_category",
+    "dearer",
+    "popularity",
+    "clicked_before",
+    "shown_before",
+    "category_clicks",
+    "category_shown",
+)
+"""Item features that carts and purchases may depend on, after an intercept. The last four let a shopper who has seen
+enough of an item or its category buy less: one who could not tire would buy as much from a slate shown again and
+again."""
 COLUMNS = [ITEM_FEATURES.index(name) for name in FUNNEL_FEATURES]
 OUTCOMES = ("nothing", "click", "cart", "purchase")
 """What came of a slate, by code 0..3: the deepest that was reached."""
@@ -29,10 +42,17 @@ class Stage:
 
     Attributes:
         weights: (1 + F',) float32 intercept first. effects: (N + 1,) float32.
+
+    Raises:
+        TypeError: there is not one weight a feature, as in a shopper stored when features were others.
     """
 
     weights: Tensor
     effects: Tensor
+
+    def __post_init__(self) -> None:
+        if len(self.weights) != 1 + len(COLUMNS):
+            raise TypeError(f"a step of the funnel takes {1 + len(COLUMNS)} weights, got {len(self.weights)}")
 
     def chance(self, scaled: Tensor, items: Tensor) -> Tensor:
         """(...,) chance of passing, given scaled item features (..., F) and the items (...,)."""

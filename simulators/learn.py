@@ -4,6 +4,7 @@ Shapes: S slates, K slots, F item features, A arrivals, W tokens brought along, 
 """
 
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 import torch
@@ -26,16 +27,22 @@ ARRIVAL_WIDTH = 8
 """Most tokens that a shopper brings along; of longer histories the latest."""
 BEND_AT = 0.9
 """Share of the log's slots that `match_high` leaves at 0."""
-RIVALS: dict[str, tuple[tuple[str, ...], tuple[str, ...], bool]] = {
-    "position": ((), ("nothing",), False),
-    "position and popularity": (("popularity",), ("nothing",), True),
-    "all but the encoder": (
+Effects = Literal["none", "own", "alike and own"]
+"""Effects of items: none; each item's own; or its own and what items of similar vectors share."""
+RIVALS: dict[str, tuple[tuple[str, ...], tuple[str, ...], Effects]] = {
+    "position": ((), ("nothing",), "none"),
+    "position and popularity": (("popularity",), ("nothing",), "own"),
+    "all but the session state": (
         tuple(name for name in ITEM_FEATURES if name not in ("match", "match_high")),
         OUTSIDE_FEATURES,
-        True,
+        "alike and own",
     ),
 }
-"""Simpler choice models: their item features, their outside features, and whether items have effects of their own."""
+"""Simpler choice models: their item features, their outside features, and their effects of items.
+
+The last one lacks the match of an item with the encoder's state of the session; the encoder's item vectors it keeps,
+for they tell which items are alike. "position and popularity" knows nothing of the encoder.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +60,13 @@ class Strengths:
     def effects(self, encoder: StateEncoder) -> ItemEffects:
         """The prior of items' effects for an encoder's item vectors."""
         return ItemEffects(encoder.item_vectors.detach().cpu().double().numpy(), self.alike, self.own)
+
+    def of(self, kind: Effects, encoder: StateEncoder) -> ItemEffects | None:
+        """The prior of some kind of effects; vectors of zeros share nothing."""
+        whole = self.effects(encoder)
+        if kind == "none":
+            return None
+        return replace(whole, vectors=np.zeros_like(whole.vectors)) if kind == "own" else whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,15 +118,15 @@ def learn_choice(
         seen.raw[..., POPULARITY] = torch.from_numpy(rest)
     scaling = Scaling.of(seen.raw, filled, bend)
     data = occasions.data(seen, scaling, weight[session])
-    effects = strengths.effects(encoder)
-    full = ChoicePrior(weight_sd=strengths.weight, effects=effects, proceed=priors.position_decay)
+    full = ChoicePrior(weight_sd=strengths.weight, effects=strengths.effects(encoder), proceed=priors.position_decay)
     if progress:
         progress(0, 1 + len(RIVALS), "fitting examination and choice")
     fit, rivals = fit_choice(data, full, n_items), {}
-    for number, (name, (items, outside, own)) in enumerate(RIVALS.items(), start=1):
+    for number, (name, (items, outside, effects)) in enumerate(RIVALS.items(), start=1):
         if progress:
             progress(number, 1 + len(RIVALS), f"fitting a rival: {name}")
-        less = replace(full, item_features=items, outside_features=outside, effects=effects if own else None)
+        prior = strengths.of(effects, encoder)
+        less = replace(full, item_features=items, outside_features=outside, effects=prior)
         rivals[name] = fit_choice(data, less, n_items, errors=False, start=fit).weights
     return LearnedChoice(fit, rivals, facts, scaling, seen, data)
 

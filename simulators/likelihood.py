@@ -25,12 +25,14 @@ class SlateLikelihood:
     """How well choices were foretold.
 
     Attributes:
-        sessions: sessions judged on. slates: slates (or next views). clicks: slates with a click.
+        shoppers: shoppers judged on. sessions: their sessions.
+        slates: slates (or next views). clicks: slates with a click.
         table: one row a model, the fitted one first: `model`; `log_likelihood`, mean over slates in nats; `gain`, what
-            the fitted one has more of it, with `low` and `high` of its 95 % interval over sessions; `auc`, chance
+            the fitted one has more of it, with `low` and `high` of its 95 % interval over shoppers; `auc`, chance
             that the item clicked was given a higher chance than another one of its slate.
     """
 
+    shoppers: int
     sessions: int
     slates: int
     clicks: int
@@ -45,7 +47,7 @@ def slate_likelihood(
     Args:
         shopper: with its rivals, fitted in the same way with features switched off.
         log: later sessions, or other shoppers; or what `Observed.by` made of it.
-        resamples: bootstrap samples of sessions behind the intervals.
+        resamples: bootstrap samples behind the intervals: of shoppers, whose sessions are alike.
         seed: of the bootstrap.
 
     Raises:
@@ -56,16 +58,17 @@ def slate_likelihood(
     models = {FITTED: shopper.model.choice, **shopper.model.rivals}
     rows = {name: choice_chances(weights.to(cpu, torch.float64), seen.data) for name, weights in models.items()}
     own = rows[FITTED][0]
-    _, session = np.unique(seen.occasions.session, return_inverse=True)
+    _, shopper_of = np.unique(seen.shopper, return_inverse=True)
     table = []
     for name, (log_chance, chances) in rows.items():
         gain = (own - log_chance).numpy()
-        low, high = bootstrap_mean(gain, session, resamples, seed) if name != FITTED else (0.0, 0.0)
+        low, high = bootstrap_mean(gain, shopper_of, resamples, seed) if name != FITTED else (0.0, 0.0)
         auc = within_slate_auc(chances, seen.data)
         table.append((name, float(log_chance.mean()), float(gain.mean()), low, high, auc))
     clicks = int((seen.data.clicked >= 0).sum())
     frame = pd.DataFrame(table, columns=["model", "log_likelihood", "gain", "low", "high", "auc"])
-    return SlateLikelihood(int(session.max()) + 1, len(own), clicks, frame)
+    shoppers, sessions = int(shopper_of.max()) + 1, len(np.unique(seen.occasions.session))
+    return SlateLikelihood(shoppers, sessions, len(own), clicks, frame)
 
 
 @torch.no_grad()

@@ -29,6 +29,7 @@ class Observed:
     Attributes:
         occasions: the moments of choice. seen: their features before scaling.
         data: what the choice likelihood reads. slates: the log's slates; none where choices are next views.
+        shopper: (S,) whose occasion each is, as a number.
         length_biased: whether the log's sessions were sampled by length, so that it cannot tell when shoppers leave.
     """
 
@@ -36,6 +37,7 @@ class Observed:
     seen: Replay
     data: ChoiceData
     slates: Slates | None
+    shopper: Ints
     length_biased: bool
 
     @classmethod
@@ -62,7 +64,14 @@ class Observed:
             )
         seen = occasions.replay(log, shopper.encoder, model.facts, model.scaling.bend, progress)
         data = occasions.data(seen, model.scaling.to(torch.device("cpu")))
-        return cls(occasions, seen, data, slates, bool(log.facts.get("length_biased")))
+        shopper = shopper_numbers(log)[occasions.session]
+        return cls(occasions, seen, data, slates, shopper, bool(log.facts.get("length_biased")))
+
+
+def shopper_numbers(log: ShopLog) -> Ints:
+    """(sessions,) number of the shopper of each session."""
+    ids = log.sessions["shopper_id"].to_numpy(dtype=object).astype(str)
+    return np.unique(ids, return_inverse=True)[1].astype(np.int64)
 
 
 @dataclass(frozen=True, slots=True)
