@@ -21,7 +21,7 @@ from ..datasets.log import ShopLog
 from ..datasets.schema import EVENT_SCHEMA, Event
 from ..datasets.tokens import Ints
 from .known_truth import KnownTruthShopper, visit_seed
-from .randomness import gumbel
+from .randomness import gumbel, uniform
 from .shopper import Shopper
 
 Progress = Callable[[int, int, str], None]
@@ -85,6 +85,45 @@ class PlackettLucePolicy:
         return (weight / rest).clamp(max=1.0)
 
 
+class StickyPolicy:
+    """Shows the slate before once more with a chance, and otherwise a fresh one: shelves change slower than pages load.
+
+    Its logs tell how shoppers tire of what they have seen, which a log of ever fresh slates does not.
+
+    Args:
+        fresh: draws the fresh slates.
+        again: chance that a slate is the one before, in [0, 1); a session's first is fresh.
+
+    Raises:
+        ValueError: `again` is out of range.
+    """
+
+    def __init__(self, fresh: PlackettLucePolicy, again: float) -> None:
+        if not 0 <= again < 1:
+            raise ValueError(f"again must be in [0, 1), got {again}")
+        self.k, self.fresh, self.again = fresh.k, fresh, again
+
+    def sample(self, seeds: Tensor, step: Tensor) -> tuple[Tensor, Tensor]:
+        """Slates and propensities given the slates before; see `LoggingPolicy.sample`.
+
+        The chance of a slate's first places is `again`, if the slate before begins so, and `1 - again` times that of
+        a fresh one; what is given is each place's chance after the places above it.
+        """
+        slate, alone = self.fresh.sample(seeds, self._drawn(seeds, step))
+        before, _ = self.fresh.sample(seeds, self._drawn(seeds, (step - 1).clamp(min=0)))
+        again = torch.where(step > 0, self.again, 0.0).to(torch.float64)[:, None]
+        beginning = again * (slate == before).cumprod(1) + (1 - again) * alone.cumprod(1)
+        above = torch.cat([torch.ones_like(beginning[:, :1]), beginning[:, :-1]], dim=1)
+        return slate, (beginning / above).clamp(max=1.0)
+
+    def _drawn(self, seeds: Tensor, step: Tensor) -> Tensor:
+        """(B,) the latest step, up to this one, at which a fresh slate was drawn."""
+        steps = torch.arange(int(step.max()) + 1, device=seeds.device)
+        fresh = uniform(seeds, 0, _POLICY_STREAM + 1, len(steps)) >= self.again
+        fresh[:, 0] = True
+        return (steps * (fresh & (steps <= step[:, None]))).amax(1)
+
+
 def collect_log(
     shopper: Shopper,
     catalogue: Catalogue,
@@ -94,6 +133,7 @@ def collect_log(
     seed: int = 0,
     policy: LoggingPolicy | None = None,
     temperature: float = 1.0,
+    again: float = 0.0,
     max_slates: int = 50,
     visits: float = 1.6,
     share_organic: float = 0.0,
@@ -117,6 +157,7 @@ def collect_log(
         policy: shows the slates; by default a Plackett-Luce policy over what is popular in a known-truth shop, over
             all available items alike elsewhere.
         temperature: of the default policy; higher shows unpopular items more often, > 0.
+        again: chance that the default policy shows the slate before once more, in [0, 1); see `StickyPolicy`.
         max_slates: a session ends after this many slates at the latest.
         visits: sessions a shopper on average, at least 1.
         share_organic: share of sessions in which the shopper finds its own way: what it was shown is not logged, and
@@ -136,6 +177,7 @@ def collect_log(
         raise ValueError(f"need visits >= 1, share_organic in [0, 1] and temperature > 0, got {asked}")
     if policy is None:
         policy = _default_policy(shopper, catalogue, k, temperature)
+        policy = StickyPolicy(policy, again) if again else policy
     if policy.k != k:
         raise ValueError(f"the policy shows {policy.k} slots, k is {k}; make them equal")
     plan = _plan(sessions, visits, share_organic, pd.Timestamp(start), days, np.random.default_rng(seed))

@@ -12,7 +12,7 @@ from torch import Tensor
 from slatewise.datasets.artefact import building
 from slatewise.datasets.known_shop import KnownShop, KnownShopConfig
 from slatewise.datasets.log import ShopLog
-from slatewise.simulators.collect import PlackettLucePolicy, collect_log
+from slatewise.simulators.collect import PlackettLucePolicy, StickyPolicy, collect_log
 from slatewise.simulators.known_truth import KnownTruthShopper, KnownTruthState, visit_seed
 from slatewise.simulators.shopper import Response
 
@@ -179,6 +179,26 @@ def test_propensities_are_worked_out_by_hand() -> None:
         here = (slate == torch.tensor([first, second])).all(1)
         expected = float(chance[here][0].prod())
         assert abs(float(here.double().mean()) - expected) < 4 * np.sqrt(expected / 60_000)
+
+
+def test_a_sticky_shelf_is_shown_again_as_often_as_said_with_exact_propensities() -> None:
+    fresh = PlackettLucePolicy(torch.log(torch.tensor([0.0, 0.5, 0.3, 0.2])), 2)
+    policy, seeds = StickyPolicy(fresh, 0.4), torch.arange(40_000)
+    slates = [policy.sample(seeds, torch.full_like(seeds, step))[0] for step in range(3)]
+    chances = [policy.sample(seeds, torch.full_like(seeds, step))[1] for step in range(3)]
+    torch.testing.assert_close(chances[0], fresh.propensities(slates[0]))
+    for before, slate, chance in zip(slates[:-1], slates[1:], chances[1:], strict=True):
+        first = fresh.propensities(slate)
+        same = (slate == before).all(1)
+        # By hand: the slate before comes again with 0.4, and by luck as any fresh one does.
+        whole = 0.4 * same + 0.6 * first.prod(1)
+        torch.testing.assert_close(chance.prod(1), whole)
+        torch.testing.assert_close(chance[:, 0], 0.4 * (slate[:, 0] == before[:, 0]) + 0.6 * first[:, 0])
+    # Weighing each slate by 1 / propensity counts every ordered pair of the three items alike.
+    pairs = slates[2][:, 0] * 4 + slates[2][:, 1]
+    weights = torch.stack([(1 / chances[2].prod(1))[pairs == pair].sum() for pair in pairs.unique()]) / len(seeds)
+    assert len(weights) == 6
+    torch.testing.assert_close(weights, torch.ones(6, dtype=torch.float64), atol=0.08, rtol=0)
 
 
 def test_logged_propensities_weigh_the_log_back_to_uniform(shop: KnownShop) -> None:

@@ -15,6 +15,9 @@ from .showing import show_evidence, show_next_item, show_values
 if TYPE_CHECKING:
     from ..evaluation import Evaluation
 
+AGAIN = 0.5
+"""Chance that the made-up shop shows the slate before once more: without it the log tells little of how shoppers tire,
+and fitted shoppers flatter policies that show the same again and again."""
 TRUTH, LATER = "truth", "later shoppers"
 """What reports call the simulators that no agent was trained in."""
 
@@ -186,7 +189,8 @@ def known_log_step(reporter: Reporter, log: Path, truth: Path, size: DemoSize, s
     from ..simulators.known_truth import KnownTruthShopper
 
     config = KnownShopConfig(n_items=size.n_items, seed=seed)
-    settings = {"shop": asdict(config), "sessions": size.sessions, "k": steps.SLATE_SIZE, "seed": seed + 1}
+    shown = {"sessions": size.sessions, "k": steps.SLATE_SIZE, "again": AGAIN}
+    settings = {"shop": asdict(config), **shown, "seed": seed + 1}
     if not force and is_finished(log, "log", settings, {}) and artefact_id(truth, "shopper"):
         return
     with reporter.step("opening the known-truth shop and keeping its log") as progress:
@@ -198,6 +202,7 @@ def known_log_step(reporter: Reporter, log: Path, truth: Path, size: DemoSize, s
                 shop.catalogue,
                 sessions=size.sessions,
                 k=steps.SLATE_SIZE,
+                again=AGAIN,
                 seed=seed + 1,
                 progress=progress,
             )
