@@ -64,8 +64,8 @@ class Observed:
             )
         seen = occasions.replay(log, shopper.encoder, model.facts, model.scaling.bend, progress)
         data = occasions.data(seen, model.scaling.to(torch.device("cpu")))
-        shopper = shopper_numbers(log)[occasions.session]
-        return cls(occasions, seen, data, slates, shopper, bool(log.facts.get("length_biased")))
+        who = shopper_numbers(log)[occasions.session]
+        return cls(occasions, seen, data, slates, who, bool(log.facts.get("length_biased")))
 
 
 def shopper_numbers(log: ShopLog) -> Ints:
