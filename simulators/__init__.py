@@ -2,11 +2,12 @@
 
 from .artefacts import load_shopper, save_known_truth
 from .calibration import calibration_table
-from .collect import PlackettLucePolicy, collect_log
+from .collect import collect_log
 from .fit import FitConfig, fit, fit_shopper
 from .fitted import ChoiceScores, FittedShopper
 from .known_truth import KnownTruthShopper
 from .likelihood import SlateLikelihood, slate_likelihood
+from .logging_policies import PlackettLucePolicy
 from .priors import RANGES, Priors
 from .shopper import Response, Shopper, ShopperState, TokenBatch, without_repeats
 

@@ -12,8 +12,9 @@ from torch import Tensor
 from slatewise.datasets.artefact import building
 from slatewise.datasets.known_shop import KnownShop, KnownShopConfig
 from slatewise.datasets.log import ShopLog
-from slatewise.simulators.collect import PlackettLucePolicy, StickyPolicy, collect_log
+from slatewise.simulators.collect import collect_log
 from slatewise.simulators.known_truth import KnownTruthShopper, KnownTruthState, visit_seed
+from slatewise.simulators.logging_policies import PlackettLucePolicy, StickyPolicy
 from slatewise.simulators.shopper import Response
 
 MAX_SLATES = 12
