@@ -13,6 +13,7 @@ from scipy import sparse
 
 from ..datasets.schema import Event
 from ..datasets.tokens import Floats, Ints, Tokens
+from ..encoders.neighbours import item_counts
 from ..simulators.fitted import FittedShopper
 from ..simulators.shopper import TokenBatch
 from .replay import state_of
@@ -97,7 +98,7 @@ class PopularPolicy(_Ranking):
         categories: ArrayLike | None = None,
     ) -> "PopularPolicy":
         """By what shoppers touched in training sessions; slates shown and left do not count."""
-        return cls(touch_counts(tokens, n_items), k, available, categories)
+        return cls(item_counts(tokens, n_items), k, available, categories)
 
     def scores(self, observation: Any) -> Floats:
         """(B, N + 1) counts, raised above all others in the category touched last."""
@@ -110,14 +111,6 @@ class PopularPolicy(_Ranking):
             same = (self.categories == self.categories[item][:, None]) & (item > 0)[:, None]
             score += same * (self.counts.max() + 1)
         return score.astype(np.float32)
-
-
-def touch_counts(tokens: Tokens, n_items: int) -> Floats:
-    """(N + 1,) how many tokens each item has, slates shown and left apart; entry 0 is 0."""
-    touched = tokens.items[tokens.events != Event.IMPRESSION]
-    counts = np.bincount(touched, minlength=n_items + 1).astype(np.float32)
-    counts[0] = 0
-    return counts
 
 
 class ItemKNNPolicy(_Ranking):
@@ -164,7 +157,7 @@ class ItemKNNPolicy(_Ranking):
     ) -> "ItemKNNPolicy":
         """From training sessions; see `item_similarity`."""
         similarity = item_similarity(tokens, n_items, neighbours=neighbours, shrink=shrink)
-        return cls(similarity, touch_counts(tokens, n_items), k, available, decay=decay)
+        return cls(similarity, item_counts(tokens, n_items), k, available, decay=decay)
 
     def scores(self, observation: Any) -> Floats:
         """(B, N + 1) decayed sums of similarities to the items touched, and a trace of popularity."""

@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from slatewise.agents import ItemKNNPolicy, MyopicPolicy, NextItemPolicy, PopularPolicy, RandomPolicy
-from slatewise.agents.baselines import item_similarity, touch_counts
+from slatewise.agents.baselines import item_similarity
 from slatewise.datasets.schema import Event
 from slatewise.datasets.tokens import Tokens
+from slatewise.encoders.neighbours import item_counts
 from slatewise.simulators.fitted import ChoiceScores
 from slatewise.testing.batteries import check_policy
 
@@ -39,7 +40,7 @@ def seen(*rows: list[int], event: int = V) -> dict[str, Any]:
 
 
 def test_slates_shown_and_left_are_not_counted(tokens: Tokens) -> None:
-    assert touch_counts(tokens, 6).tolist() == [0, 3, 2, 1, 0, 1, 0]
+    assert item_counts(tokens, 6).tolist() == [0, 3, 2, 1, 0, 1, 0]
 
 
 def test_random_slates_are_available_without_repeats_and_repeat_with_the_seed() -> None:
