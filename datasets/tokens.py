@@ -72,6 +72,13 @@ class Tokens:
         """(S,) tokens of each session."""
         return np.diff(self.offsets)
 
+    def part(self, sessions: Ints) -> "Tokens":
+        """The tokens of some sessions, whole and in the order given."""
+        lengths = self.lengths[sessions]
+        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        source = np.repeat(self.offsets[sessions] - offsets[:-1], lengths) + np.arange(offsets[-1])
+        return Tokens(self.items[source], self.events[source], self.gaps[source], offsets)
+
     def histories(self, sessions: Ints, upto: Ints | None = None, last: int | None = None) -> History:
         """Padded histories of some sessions.
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import AutoConfig, AutoModel, LlamaConfig, LlamaModel, PreTrainedConfig, PreTrainedModel
+from transformers import AutoConfig, AutoModel, LlamaModel, PreTrainedModel
 from transformers import initialization as init
 from transformers.utils.generic import ModelOutput
 
@@ -26,47 +26,8 @@ from ..datasets.schema import N_EVENTS, Event
 from ..errors import ArtefactError, NotTrainedError
 from .memory import SessionMemory
 from .quiet import quiet_transformers
-
-GAP_EDGES = tuple(2.0**power for power in range(20))  # seconds: 1, 2, 4, ... 6 days; each gap falls between two
-
-
-class ShopSessionConfig(PreTrainedConfig):
-    """Settings of a `ShopSessionModel`; `trained` is set once pretraining has come to its end."""
-
-    model_type = "slatewise_session"
-    attribute_map = {"hidden_size": "width", "num_hidden_layers": "layers", "num_attention_heads": "heads"}  # noqa: RUF012
-
-    n_items: int = 1
-    text_dim: int = 384
-    width: int = 64
-    layers: int = 2
-    heads: int = 4
-    kv_heads: int = 1
-    feed_forward: int = 128
-    window: int = 50
-    dropout: float = 0.2
-    id_dropout: float = 0.2
-    item_temperature: float = 0.07  # not `temperature`, which transformers keeps for text generation
-    initializer_range: float = 0.05
-    price_mean: float = 0.0
-    price_std: float = 1.0
-    trained: bool = False
-
-    def backbone(self) -> LlamaConfig:
-        """Settings of the Llama blocks; their vocabulary is the event codes, 0 the token that begins a history."""
-        return LlamaConfig(
-            vocab_size=N_EVENTS,
-            hidden_size=self.width,
-            intermediate_size=self.feed_forward,
-            num_hidden_layers=self.layers,
-            num_attention_heads=self.heads,
-            num_key_value_heads=self.kv_heads,
-            attention_dropout=self.dropout,
-            initializer_range=self.initializer_range,
-            use_cache=False,
-            bos_token_id=0,
-            eos_token_id=None,
-        )
+from .settings import GAP_EDGES, ShopSessionConfig
+from .tower import ItemTower
 
 
 @dataclass
@@ -86,38 +47,6 @@ class ShopSessionOutput(ModelOutput):
     end_logits: Tensor | None = None
     purchase_logits: Tensor | None = None
     last_hidden_state: Tensor | None = None
-
-
-class ItemTower(nn.Module):
-    """Item -> vector: its text and price, and an embedding of its own where the item has been trained on.
-
-    An item the log never showed has text and price alone, so it stands near items that read alike.
-    """
-
-    item_text: Tensor
-    item_price: Tensor
-    item_seen: Tensor
-    text_mean: Tensor
-
-    def __init__(self, config: ShopSessionConfig) -> None:
-        super().__init__()
-        rows = config.n_items + 1
-        self.id_dropout = config.id_dropout
-        self.register_buffer("item_text", torch.zeros(rows, config.text_dim))
-        self.register_buffer("item_price", torch.zeros(rows))
-        self.register_buffer("item_seen", torch.zeros(rows))
-        self.register_buffer("text_mean", torch.zeros(config.text_dim))
-        self.text = nn.Linear(config.text_dim, config.width, bias=False) if config.text_dim else None
-        self.price = nn.Linear(1, config.width)
-        self.ids = nn.Embedding(rows, config.width, padding_idx=0)
-
-    def forward(self, items: Tensor) -> Tensor:
-        """(n, D) vectors of (n,) item indices, not normalised; 0 is not an item."""
-        own = self.ids(items) * self.item_seen[items, None]
-        if self.training and self.id_dropout:
-            own = own * (torch.rand(len(items), 1, device=items.device) >= self.id_dropout)
-        vectors = own + self.price(self.item_price[items, None])
-        return vectors if self.text is None else vectors + self.text(self.item_text[items] - self.text_mean)
 
 
 class ShopSessionModel(PreTrainedModel):

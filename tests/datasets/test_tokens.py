@@ -220,6 +220,14 @@ def test_histories_can_be_cut_at_both_ends(
     assert history.lengths.tolist() == [sum(map(bool, row)) for row in items]
 
 
+def test_a_part_holds_the_sessions_asked_for_in_the_order_given(three_sessions: Tokens) -> None:
+    part = three_sessions.part(np.array([2, 0]))
+    assert part.items.tolist() == [5, 6, 1, 2, 3]
+    assert part.gaps.tolist() == [0, 5, 0, 1, 2]
+    assert part.offsets.tolist() == [0, 2, 5]
+    assert three_sessions.part(np.zeros(0, np.int64)).offsets.tolist() == [0]
+
+
 def test_histories_of_no_sessions_and_of_empty_ones() -> None:
     nothing = Tokens(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32), np.zeros(3, np.int64))
     assert nothing.histories(np.array([0, 1])).lengths.tolist() == [0, 0]

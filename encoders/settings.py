@@ -1,0 +1,115 @@
+"""Settings of the session encoder: of the model, kept beside its weights, and of its pretraining."""
+
+from dataclasses import dataclass
+
+from transformers import LlamaConfig, PreTrainedConfig
+
+from ..datasets.schema import N_EVENTS
+
+GAP_EDGES = tuple(2.0**power for power in range(20))  # seconds: 1, 2, 4, ... 6 days; each gap falls between two
+
+
+class ShopSessionConfig(PreTrainedConfig):
+    """Settings of a `ShopSessionModel`; `trained` is set once pretraining has come to its end."""
+
+    model_type = "slatewise_session"
+    attribute_map = {"hidden_size": "width", "num_hidden_layers": "layers", "num_attention_heads": "heads"}  # noqa: RUF012
+
+    n_items: int = 1
+    text_dim: int = 384
+    width: int = 64
+    layers: int = 2
+    heads: int = 4
+    kv_heads: int = 1
+    feed_forward: int = 128
+    window: int = 50
+    dropout: float = 0.2
+    id_dropout: float = 0.2
+    item_temperature: float = 0.07  # not `temperature`, which transformers keeps for text generation
+    initializer_range: float = 0.05
+    price_mean: float = 0.0
+    price_std: float = 1.0
+    trained: bool = False
+
+    def backbone(self) -> LlamaConfig:
+        """Settings of the Llama blocks; their vocabulary is the event codes, 0 the token that begins a history."""
+        return LlamaConfig(
+            vocab_size=N_EVENTS,
+            hidden_size=self.width,
+            intermediate_size=self.feed_forward,
+            num_hidden_layers=self.layers,
+            num_attention_heads=self.heads,
+            num_key_value_heads=self.kv_heads,
+            attention_dropout=self.dropout,
+            initializer_range=self.initializer_range,
+            use_cache=False,
+            bos_token_id=0,
+            eos_token_id=None,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainConfig:
+    """Settings of a pretraining run."""
+
+    width: int = 64
+    """Width of states and item vectors; a multiple of `heads`."""
+    layers: int = 2
+    heads: int = 4
+    kv_heads: int = 1
+    """Key and value heads that the query heads share; one keeps the memory of a step small (Shazeer 2019)."""
+    feed_forward: int = 128
+    window: int = 50
+    """Tokens that a token attends to, itself included."""
+    dropout: float = 0.3
+    id_dropout: float = 0.2
+    """Share of items that go by text and price alone in a batch, so that items never seen are at home too."""
+    temperature: float = 0.1
+    """Of the softmax over the cosine between state and item."""
+    epochs: int = 12
+    """At most; fewer when the validation figure stops improving."""
+    patience: int = 3
+    """Epochs without improvement before stopping."""
+    batch_size: int = 64
+    """Sessions a batch, at most; smaller in a small log, so that an epoch has some forty steps."""
+    learning_rate: float = 2e-3
+    id_rate: float = 1.0
+    """How many times faster the items' own embeddings learn than the rest; more overfits where text tells much."""
+    weight_decay: float = 0.05
+    warm_up: float = 0.05
+    """Share of all steps in which the learning rate rises; it then falls along a cosine."""
+    full_softmax_up_to: int = 20_000
+    """Items seen up to which every one is a candidate at every step; beyond, candidates are sampled."""
+    negatives: int = 2_048
+    """Items sampled for a batch beside its own, beyond `full_softmax_up_to`."""
+    event_weight: float = 0.2
+    """Weight of the loss of the next event's type, beside 1 for the next item."""
+    end_weight: float = 0.1
+    """Weight of the loss of the session's end."""
+    purchase_weight: float = 0.1
+    """Weight of the loss of a purchase later in the session."""
+    max_tokens: int = 200
+    """Tokens of a session that are read; later ones are cut off."""
+    validation_fraction: float = 0.1
+    """Share of the sessions, the latest, kept for early stopping."""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.width % self.heads or self.heads % self.kv_heads or self.width // self.heads % 2:
+            raise ValueError(
+                f"width must be an even multiple of heads, and heads a multiple of kv_heads; got width={self.width}, "
+                f"heads={self.heads}, kv_heads={self.kv_heads}"
+            )
+        for name in ("dropout", "id_dropout", "validation_fraction"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} must be in [0, 1), got {getattr(self, name)}")
+        for name in ("layers", "window", "epochs", "patience", "batch_size", "negatives", "max_tokens"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.temperature <= 0 or self.learning_rate <= 0 or self.validation_fraction == 0:
+            raise ValueError("temperature, learning_rate and validation_fraction must be positive")
+
+    def model(self) -> ShopSessionConfig:
+        """Settings of the model; the catalogue's part is filled in with the catalogue."""
+        names = ("width", "layers", "heads", "kv_heads", "feed_forward", "window", "dropout", "id_dropout")
+        return ShopSessionConfig(**{name: getattr(self, name) for name in names}, item_temperature=self.temperature)
