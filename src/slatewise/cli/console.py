@@ -45,6 +45,8 @@ EXIT_HELP = (
 _EXTRAS = {
     **dict.fromkeys(("fastapi", "starlette", "uvicorn", "prometheus_client", "pydantic_settings"), "serve"),
     **dict.fromkeys(("onnx", "onnxscript", "onnxruntime"), "export"),
+    **dict.fromkeys(("peft", "accelerate"), "lora"),
+    "tensorboard": "tensorboard",
 }
 """Package that may be missing -> extra that installs it."""
 _NOT_OURS = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.ENAMETOOLONG}
