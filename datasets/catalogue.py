@@ -49,10 +49,16 @@ class Catalogue:
     @cached_property
     def prices(self) -> NDArray[np.float32]:
         """(n_items + 1,) price by dense index, in the shop's currency; entry 0 is 0, an unknown price the median."""
-        price = self.frame["price"].to_numpy(dtype=np.float64)
-        known = price[np.isfinite(price)]
+        price = self.known_prices
+        known = price[1:][np.isfinite(price[1:])]
         middle = np.median(known) if len(known) else 0.0
-        return np.concatenate([[0.0], np.where(np.isfinite(price), price, middle)]).astype(np.float32)
+        return np.where(np.isfinite(price), price, middle).astype(np.float32)
+
+    @cached_property
+    def known_prices(self) -> NDArray[np.float32]:
+        """(n_items + 1,) price by dense index, in the shop's currency; entry 0 is 0, an unknown price nan."""
+        price = self.frame["price"].to_numpy(dtype=np.float64)
+        return np.concatenate([[0.0], np.where(np.isfinite(price), price, np.nan)]).astype(np.float32)
 
     @cached_property
     def available(self) -> NDArray[np.bool_]:

@@ -152,13 +152,19 @@ def _untrained(train: Tokens, catalogue: Catalogue, vectors: Floats, config: Pre
     seen = item_counts(train, catalogue.n_items) > 0
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        return ShopSessionModel.for_items(config.model(), vectors, catalogue.prices, seen)
+        return ShopSessionModel.for_catalogue(config.model(), catalogue, vectors, seen)
 
 
 def _content(tokens: Tokens, catalogue: Catalogue) -> str:
     """A hash of all that pretraining reads of a log."""
     digest = hashlib.sha256(" ".join(EVENT_CODES).encode())
-    parts: tuple[Ints | Floats, ...] = (tokens.items, tokens.events, tokens.gaps, tokens.offsets, catalogue.prices)
+    parts: tuple[Ints | Floats, ...] = (
+        tokens.items,
+        tokens.events,
+        tokens.gaps,
+        tokens.offsets,
+        catalogue.known_prices,
+    )
     for part in parts:
         digest.update(np.ascontiguousarray(part).tobytes())
     digest.update("\0".join([*catalogue.item_ids[1:], *catalogue.texts()]).encode())

@@ -1,12 +1,13 @@
 """The session encoder: a causal Transformer from a shopper's history to a state in the space of the item vectors.
 
-Every token is the sum of its item (text, price and an embedding of its own), its event and the time since the token
-before; a learned token begins each history, so that the empty one has a state too. The blocks are transformers' Llama.
+Every token is the sum of its item (see `tower`), its event and the time since the token before; a learned token
+begins each history, so that the empty one has a state too. The blocks are transformers' Llama.
 
 Shapes: B histories, T tokens, N items, E widths of text vectors, D width of the state.
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -22,12 +23,13 @@ from transformers import initialization as init
 from transformers.utils.generic import ModelOutput
 
 from ..datasets.artefact import read_config
+from ..datasets.catalogue import Catalogue
 from ..datasets.schema import N_EVENTS, Event
 from ..errors import ArtefactError, NotTrainedError
 from .memory import SessionMemory
 from .quiet import quiet_transformers
 from .settings import GAP_EDGES, ShopSessionConfig
-from .tower import ItemTower
+from .tower import ItemTower, fit_to_items, item_rows
 
 
 @dataclass
@@ -67,7 +69,8 @@ class ShopSessionModel(PreTrainedModel):
     def __init__(self, config: ShopSessionConfig) -> None:
         super().__init__(config)
         self.tower = ItemTower(config)
-        self.gaps = nn.Embedding(len(GAP_EDGES) + 1, config.width)
+        self.reads_events = "event" in config.parts
+        self.gaps = nn.Embedding(len(GAP_EDGES) + 1, config.width) if "gap" in config.parts else None
         self.input_norm = nn.LayerNorm(config.width)
         self.dropout = nn.Dropout(config.dropout)
         self.backbone = LlamaModel(config.backbone())
@@ -80,36 +83,58 @@ class ShopSessionModel(PreTrainedModel):
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
         if isinstance(module, ItemTower):
-            if module.text is None:
-                init.normal_(module.ids.weight, std=self.config.initializer_range)
-            else:
-                init.zeros_(module.ids.weight)  # so that items begin as their text, and rare ones stay near it
+            if module.text is not None:
                 init.normal_(module.text.weight, std=0.3)
+            for table in (module.categories, module.brands, module.ids):
+                if table is not None and module.text is not None:
+                    init.zeros_(table.weight)  # so that items begin as their text, and rare ones stay near it
+                elif table is not None:
+                    init.normal_(table.weight, std=self.config.initializer_range)
 
     @classmethod
     def for_items(
-        cls, config: ShopSessionConfig, text: NDArray[np.float32], prices: NDArray[np.float32], seen: NDArray[np.bool_]
+        cls,
+        config: ShopSessionConfig,
+        text: NDArray[np.float32],
+        prices: NDArray[np.float32],
+        seen: NDArray[np.bool_],
+        *,
+        categories: Sequence[str] = (),
+        brands: Sequence[str] = (),
     ) -> Self:
-        """An untrained model that knows a catalogue.
+        """An untrained model that knows these items.
 
         Args:
-            config: `n_items`, `text_dim` and the price scale are set from the catalogue given.
-            text: (N, E) vectors of the items' text; E may be 0, and an item is then its own embedding and price.
-            prices: (N + 1,) price by dense index.
+            config: `n_items`, `text_dim`, the vocabularies and the price scale are set from the items given.
+            text: (N, E) vectors of the items' text; E may be 0, and an item is then known by its other parts alone.
+            prices: (N + 1,) price by dense index, nan where unknown.
             seen: (N + 1,) whether an item occurs in the training sessions; the others get no embedding of their own.
+            categories: (N,) the items' categories, empty where unknown.
+            brands: (N,) the items' brands, empty where unknown.
+
+        Raises:
+            ValueError: nothing is known of an item by the parts that `config` names.
         """
-        scaled = np.log1p(np.maximum(prices[1:].astype(np.float64), 0))
-        config.n_items, config.text_dim = len(text), text.shape[1]
-        if not config.text_dim:
-            config.id_dropout = 0.0  # nothing would be left of the item
-        config.price_mean, config.price_std = float(scaled.mean()), float(max(scaled.std(), 1e-6))
+        text = text if "text" in config.parts else text[:, :0]
+        fit_to_items(config, text, prices[1:], categories, brands)
         model = cls(config)
-        tower = model.tower
-        tower.item_text[1:] = torch.from_numpy(np.asarray(text, np.float32))
-        tower.item_price[1:] = torch.from_numpy(((scaled - config.price_mean) / config.price_std).astype(np.float32))
-        tower.item_seen.copy_(torch.from_numpy(np.asarray(seen, np.float32)))
-        tower.text_mean.copy_(tower.item_text[1:].mean(0))
+        model.tower.describe(item_rows(config, text, prices[1:], seen[1:], categories, brands))
         return model
+
+    @classmethod
+    def for_catalogue(
+        cls, config: ShopSessionConfig, catalogue: Catalogue, text: NDArray[np.float32], seen: NDArray[np.bool_]
+    ) -> Self:
+        """An untrained model that knows a catalogue; `text` and `seen` are those of `for_items`."""
+        frame = catalogue.frame
+        return cls.for_items(
+            config,
+            text,
+            catalogue.known_prices,
+            seen,
+            categories=frame["category"].fillna("").tolist(),
+            brands=frame["brand"].fillna("").tolist(),
+        )
 
     @property
     def dim(self) -> int:
@@ -173,9 +198,12 @@ class ShopSessionModel(PreTrainedModel):
 
     def _tokens(self, item_inputs: Tensor, events: Tensor, gaps: Tensor) -> Tensor:
         """(..., D) tokens as the blocks read them."""
-        edges = torch.tensor(GAP_EDGES, device=gaps.device)
-        bucket = (gaps[..., None] >= edges).sum(-1)
-        return self.input_norm(item_inputs + self.backbone.embed_tokens(events) + self.gaps(bucket))
+        tokens = item_inputs
+        if self.reads_events:
+            tokens = tokens + self.backbone.embed_tokens(events)
+        if self.gaps is not None:
+            tokens = tokens + self.gaps(gap_buckets(gaps))
+        return self.input_norm(tokens)
 
     def forward(
         self,
@@ -293,6 +321,11 @@ def load_encoder(folder: str | Path, *, device: str | torch.device = "cpu") -> S
     model = model.to(device).eval()  # pyright: ignore[reportArgumentType]
     model.item_vectors  # noqa: B018  worked out here, so that an exported graph holds it and not the way to it
     return model
+
+
+def gap_buckets(gaps: Tensor) -> Tensor:
+    """(...) int64 number of edges of `GAP_EDGES` that each gap (seconds) has reached, 0..len(GAP_EDGES)."""
+    return (gaps[..., None] >= torch.tensor(GAP_EDGES, device=gaps.device)).sum(-1)
 
 
 def _forget(module: nn.Module, *_: object) -> None:

@@ -1,12 +1,14 @@
 """Settings of the session encoder: of the model, kept beside its weights, and of its pretraining."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from transformers import LlamaConfig, PreTrainedConfig
 
 from ..datasets.schema import N_EVENTS
 
 GAP_EDGES = tuple(2.0**power for power in range(20))  # seconds: 1, 2, 4, ... 6 days; each gap falls between two
+PARTS = ("text", "id", "category", "brand", "price", "event", "gap", "query")
+"""What a token can be made of; the first five tell of its item."""
 
 
 class ShopSessionConfig(PreTrainedConfig):
@@ -27,6 +29,9 @@ class ShopSessionConfig(PreTrainedConfig):
     id_dropout: float = 0.2
     item_temperature: float = 0.07  # not `temperature`, which transformers keeps for text generation
     initializer_range: float = 0.05
+    parts: list[str] = field(default_factory=lambda: list(PARTS))
+    categories: list[str] = field(default_factory=list)  # those that have an embedding, in the order of its rows from 1
+    brands: list[str] = field(default_factory=list)
     price_mean: float = 0.0
     price_std: float = 1.0
     trained: bool = False
@@ -61,9 +66,11 @@ class PretrainConfig:
     feed_forward: int = 128
     window: int = 50
     """Tokens that a token attends to, itself included."""
+    parts: tuple[str, ...] = PARTS
+    """What a token is made of, of `PARTS`; to see what one is worth, leave it out."""
     dropout: float = 0.3
     id_dropout: float = 0.2
-    """Share of items that go by text and price alone in a batch, so that items never seen are at home too."""
+    """Share of items that go without their own embedding in a batch, so that items never seen are at home too."""
     temperature: float = 0.1
     """Of the softmax over the cosine between state and item."""
     epochs: int = 12
@@ -106,10 +113,14 @@ class PretrainConfig:
         for name in ("layers", "window", "epochs", "patience", "batch_size", "negatives", "max_tokens"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        strange = [part for part in self.parts if part not in PARTS]
+        if strange or len(set(self.parts)) < len(self.parts):
+            raise ValueError(f"parts are some of {', '.join(PARTS)}, each once; got {', '.join(self.parts)}")
         if self.temperature <= 0 or self.learning_rate <= 0 or self.validation_fraction == 0:
             raise ValueError("temperature, learning_rate and validation_fraction must be positive")
 
     def model(self) -> ShopSessionConfig:
         """Settings of the model; the catalogue's part is filled in with the catalogue."""
         names = ("width", "layers", "heads", "kv_heads", "feed_forward", "window", "dropout", "id_dropout")
-        return ShopSessionConfig(**{name: getattr(self, name) for name in names}, item_temperature=self.temperature)
+        same = {name: getattr(self, name) for name in names}
+        return ShopSessionConfig(**same, parts=list(self.parts), item_temperature=self.temperature)

@@ -291,6 +291,7 @@ def test_a_catalogue_without_a_column_or_with_an_item_twice_is_refused(change: d
 def test_prices_that_are_unknown_are_the_median() -> None:
     shop = Catalogue(catalogue(4).frame.assign(price=[1.0, np.nan, 5.0, 3.0]))
     assert shop.prices.tolist() == [0, 1, 3, 5, 3]
+    np.testing.assert_array_equal(shop.known_prices, [0, 1, np.nan, 5, 3])
     assert Catalogue(catalogue(2).frame.assign(price=np.nan)).prices.tolist() == [0, 0, 0]
 
 
