@@ -311,5 +311,6 @@ def _rate(step: int, total: int) -> float:
 
 def _origin(base: TextEncoder) -> dict[str, Any]:
     """Which model was begun with, and what its own card says that still holds."""
-    told = {name: base.card[name] for name in ("license", "language") if base.card.get(name)}
-    return {"base": base.name, "base_fingerprint": base.fingerprint, **told}
+    told = {name: base.about[name] for name in ("license", "language") if name in base.about}
+    before = {"base": base.name, "base_fingerprint": base.fingerprint}
+    return {name: base.about.get(name, value) for name, value in before.items()} | told

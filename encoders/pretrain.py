@@ -5,17 +5,19 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..datasets.artefact import building, is_finished
+from ..datasets.artefact import building, is_finished, package_versions
 from ..datasets.catalogue import Catalogue
 from ..datasets.log import ShopLog
 from ..datasets.schema import EVENT_CODES
 from ..datasets.tokens import Floats, Ints, Tokens
 from ..errors import EvidenceError
+from .card import write_card
 from .checkpoint import Checkpoints
 from .neighbours import item_counts
 from .quiet import quiet_transformers
@@ -23,6 +25,7 @@ from .session import ShopSessionModel, load_encoder
 from .settings import PretrainConfig
 from .text import TextEncoder
 from .training import Report, Run
+from .transfer import CATALOGUE, WarmStart
 
 __all__ = ["PretrainConfig", "pretrain", "pretrain_tokens"]
 
@@ -36,6 +39,7 @@ def pretrain(
     config: PretrainConfig | None = None,
     text: TextEncoder | NDArray[np.float32] | None = None,
     inputs: Mapping[str, str] | None = None,
+    warm_start: Path | None = None,
     force: bool = False,
     device: str = "cpu",
     progress: Report | None = None,
@@ -50,6 +54,7 @@ def pretrain(
         config: settings; defaults when None.
         text: encoder of the item texts, or their vectors (N, E); all-MiniLM-L6-v2 when None.
         inputs: name -> id of the artefacts that `log` came from; a hash of its sessions when None.
+        warm_start: folder of a trained encoder to begin with, of this shop or of another.
         force: replace a finished artefact.
         device: where the training runs.
         progress: called with (steps done, steps at most, words).
@@ -67,6 +72,8 @@ def pretrain(
         config=config,
         text=text,
         inputs=inputs,
+        warm_start=warm_start,
+        about=_about(log),
         force=force,
         device=device,
         progress=progress,
@@ -81,6 +88,8 @@ def pretrain_tokens(
     config: PretrainConfig | None = None,
     text: TextEncoder | NDArray[np.float32] | None = None,
     inputs: Mapping[str, str] | None = None,
+    warm_start: Path | None = None,
+    about: Mapping[str, Any] | None = None,
     force: bool = False,
     device: str = "cpu",
     progress: Report | None = None,
@@ -98,6 +107,9 @@ def pretrain_tokens(
         text: encoder of the item texts, or their vectors (N, E), where E may be 0: items are then known by their
             other parts alone; all-MiniLM-L6-v2 when None.
         inputs: name -> id of the artefacts that the tokens came from; a hash of all that is read when None.
+        warm_start: folder of a trained encoder of the same shape and text model to begin with. What it has learnt of
+            sessions, texts, categories and brands is taken over, and of items that are described alike.
+        about: more to record of where the tokens came from, for the card; nothing of single shoppers.
         force: replace a finished artefact.
         device: where the training runs.
         progress: called with (steps done, steps at most, words).
@@ -107,7 +119,8 @@ def pretrain_tokens(
 
     Raises:
         EvidenceError: there are too few sessions, or no item that a shopper chose.
-        ArtefactError: `out` holds something else, or other settings, and `force` is not set.
+        ArtefactError: `out` holds something else, or other settings, and `force` is not set; or the encoder to begin
+            with does not fit.
         ModelNotFoundError: the text model is not there.
     """
     config = config or PretrainConfig()
@@ -116,22 +129,45 @@ def pretrain_tokens(
         text = TextEncoder()
     read = hashlib.sha256(text.tobytes()).hexdigest()[:16] if isinstance(text, np.ndarray) else text.fingerprint
     settings = {**asdict(config), "text": read}
-    inputs = inputs or {"log": _content(tokens, catalogue)}
+    inputs = dict(inputs or {"log": _content(tokens, catalogue)})
+    start = WarmStart.load(warm_start) if warm_start else None
+    told = text.about if isinstance(text, TextEncoder) else None
+    if start:
+        start.check(config, text.dim if isinstance(text, TextEncoder) else text.shape[1], told)
+        inputs["warm_start"] = start.id
     if not force and is_finished(out, "encoder", settings, inputs):
         return load_encoder(out, device=device)
     with building(out, "encoder", settings, inputs, force=force) as draft:
         vectors = text if isinstance(text, np.ndarray) else text.encode(catalogue.texts(), progress)
         train, held_out = _parts(tokens, config.validation_fraction)
-        run = Run(_untrained(train, catalogue, vectors, config), train, held_out, config, device)
+        model = _untrained(train, catalogue, vectors, config)
+        draft.facts |= about or {}
+        if told and model.config.text_dim:
+            draft.facts["text_model"] = told
+        if start:
+            draft.facts["warm_start"] = start.into(model, catalogue)
+        run = Run(model, train, held_out, config, device)
         checkpoints = Checkpoints(draft.folder)
         state = run.train(checkpoints, progress)
         checkpoints.load_best(state, run.model)
         run.model.config.trained = True
         with quiet_transformers():
             run.model.save_pretrained(draft.folder)
+        catalogue.save(draft.folder / CATALOGUE)
         draft.facts |= run.facts(state)
+        record = {"settings": settings, "inputs": inputs, "facts": draft.facts, "versions": package_versions()}
+        write_card(draft.folder, Path(out).name, **record)
         shutil.rmtree(checkpoints.folder)
     return load_encoder(out, device=device)
+
+
+def _about(log: ShopLog) -> dict[str, Any]:
+    """When the sessions were, and what kind of log they come from."""
+    begun = log.sessions["start"]
+    about = {"source": log.facts.get("source")}
+    if len(begun):
+        about |= {"first_session": f"{begun.min():%Y-%m-%d}", "last_session": f"{begun.max():%Y-%m-%d}"}
+    return about
 
 
 def _check(tokens: Tokens, catalogue: Catalogue) -> None:

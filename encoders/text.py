@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import yaml
 from numpy.typing import NDArray
 
 from ..errors import ArtefactError, ModelNotFoundError
@@ -104,6 +105,16 @@ class TextEncoder:
         return path.is_file() and bool(_json(path).get("pooling_mode_cls_token"))
 
     @cached_property
+    def about(self) -> dict[str, Any]:
+        """What is worth recording of the model: `name` and `fingerprint`, and what its folder tells of the rest.
+
+        That is `license` and `language`, and of a fine-tuned model `base` and `base_fingerprint`: what it was before.
+        """
+        told = {**self.card, **_json(self.folder / "config.json").get(ARTEFACT, {}).get("facts", {})}
+        known = {name: told[name] for name in ("base", "base_fingerprint", "license", "language") if told.get(name)}
+        return {"name": self.name, "fingerprint": self.fingerprint, **known}
+
+    @cached_property
     def card(self) -> dict[str, Any]:
         """What the model's own card says of it in its header, for instance `license` and `language`; often nothing."""
         path = self.folder / "README.md"
@@ -111,8 +122,6 @@ class TextEncoder:
         header = re.match(r"---\s*\n(.*?)\n---\s*\n", text, re.DOTALL)
         if header is None:
             return {}
-        import yaml
-
         try:
             found = yaml.safe_load(header[1])
         except yaml.YAMLError:
@@ -180,7 +189,7 @@ def text_vectors(hidden: "Tensor", mask: "Tensor", *, first_token: bool) -> "Ten
 
 
 def _find(model: str | Path | None) -> Path:
-    if model is None:
+    if model is None or str(model) == DEFAULT_MODEL:
         # Located without being imported: the package's own code is not wanted.
         spec = find_spec(_PACKAGE)
         for place in (spec.submodule_search_locations or []) if spec else []:
@@ -189,7 +198,8 @@ def _find(model: str | Path | None) -> Path:
                 return _verified(folder)
     elif Path(model).is_dir():
         return _whole(Path(model))
-    return _whole(_from_hub(DEFAULT_MODEL if model is None else str(model), default=model is None))
+    name = DEFAULT_MODEL if model is None else str(model)
+    return _whole(_from_hub(name, default=name == DEFAULT_MODEL))
 
 
 def _verified(folder: Path) -> Path:
