@@ -138,6 +138,7 @@ def pretrain_tokens(
     if not force and is_finished(out, "encoder", settings, inputs):
         return load_encoder(out, device=device)
     with building(out, "encoder", settings, inputs, force=force) as draft:
+        catalogue.save(draft.folder / CATALOGUE)
         vectors = text if isinstance(text, np.ndarray) else text.encode(catalogue.texts(), progress)
         train, held_out = _parts(tokens, config.validation_fraction)
         model = _untrained(train, catalogue, vectors, config)
@@ -153,7 +154,6 @@ def pretrain_tokens(
         run.model.config.trained = True
         with quiet_transformers():
             run.model.save_pretrained(draft.folder)
-        catalogue.save(draft.folder / CATALOGUE)
         draft.facts |= run.facts(state)
         record = {"settings": settings, "inputs": inputs, "facts": draft.facts, "versions": package_versions()}
         write_card(draft.folder, Path(out).name, **record)

@@ -15,10 +15,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ..datasets.artefact import artefact_id, building, fingerprint, is_finished, read_config
+from ..datasets.artefact import artefact_id, building, fingerprint, is_finished, package_versions, read_config
 from ..datasets.catalogue import Catalogue
 from ..datasets.tokens import Floats, Ints
 from ..errors import ArtefactError
+from .card import write_card
 from .quiet import quiet_transformers
 from .session import ShopSessionModel, load_encoder
 from .settings import PretrainConfig
@@ -82,6 +83,8 @@ def grow(
             grown.save_pretrained(draft.folder)
         catalogue.save(draft.folder / CATALOGUE)
         draft.facts |= record["facts"] | _counts(grown, known, catalogue)
+        told = {"settings": settings, "inputs": inputs, "facts": draft.facts, "versions": package_versions()}
+        write_card(draft.folder, Path(out).name, **told)
     return load_encoder(out, device=device)
 
 
