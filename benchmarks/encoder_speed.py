@@ -145,8 +145,11 @@ def encode_in_chunks(encoder: ShopSessionModel, history: History, size: int) -> 
 
 
 def largest_difference(encoder: ShopSessionModel, rows: int, checks: int, seed: int) -> tuple[float, int, int]:
-    """How far `step` and `encode` of whole histories lie apart at most, with how many rows stood beyond the window and
-    how many began anew on the way."""
+    """How far `step` and `encode` of whole histories lie apart at most.
+
+    Returns:
+        That, how many of the histories compared were longer than the window, and how many rows began anew on the way.
+    """
     traffic = Traffic.make(rows, WARM_UP + 40 * checks, seed)
     stepping = Stepping(encoder, traffic)
     stepping.go(WARM_UP)
@@ -162,7 +165,7 @@ def largest_difference(encoder: ShopSessionModel, rows: int, checks: int, seed: 
 
 
 def static_cache(encoder: ShopSessionModel, rows: int, steps: int, seed: int) -> Work:
-    """transformers' own way: a Llama over item ids with a `StaticCache`; all rows begin anew together."""
+    """The own way of transformers: a Llama over item ids with a `StaticCache`; all rows begin anew together."""
     config = encoder.config.backbone()
     config.vocab_size, config.use_cache = N_ITEMS + 1, True
     torch.manual_seed(seed)
@@ -213,8 +216,8 @@ def contestants(
     stepping = Stepping(encoder, traffic)
     stepping.go(WARM_UP)
     moments = [traffic.histories(WARM_UP + number * steps, last=WINDOW) for number in range(args.rounds + 1)]
-    tokens = (part[:WINDOW].T.numpy() for part in (traffic.items, traffic.events, traffic.gaps))
-    full = [History(*tokens, np.full(rows, WINDOW))]
+    items, events, gaps = (part[:WINDOW].T.numpy() for part in (traffic.items, traffic.events, traffic.gaps))
+    full = [History(items, events, gaps, np.full(rows, WINDOW))]
     mean = np.mean([history.lengths.mean() for history in moments])
     how, work = re_encoding(encoder, moments, args.tries)
     found: dict[str, tuple[str, Work]] = {
