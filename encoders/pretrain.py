@@ -2,7 +2,7 @@
 
 import hashlib
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from .quiet import quiet_transformers
 from .session import ShopSessionModel, load_encoder
 from .settings import PretrainConfig
 from .text import TextEncoder
+from .tracking import Tracker, check_formats, tracking
 from .training import Report, Run
 from .transfer import CATALOGUE, WarmStart
 
@@ -40,6 +41,8 @@ def pretrain(
     text: TextEncoder | NDArray[np.float32] | None = None,
     inputs: Mapping[str, str] | None = None,
     warm_start: Path | None = None,
+    tracker: Tracker | None = None,
+    log_to: Sequence[str] = (),
     force: bool = False,
     device: str = "cpu",
     progress: Report | None = None,
@@ -55,6 +58,8 @@ def pretrain(
         text: encoder of the item texts, or their vectors (N, E); all-MiniLM-L6-v2 when None.
         inputs: name -> id of the artefacts that `log` came from; a hash of its sessions when None.
         warm_start: folder of a trained encoder to begin with, of this shop or of another.
+        tracker: told the figures of each pass over the sessions.
+        log_to: kinds of files, of `tracking.FORMATS`, that the figures are written to in the artefact's `logs` folder.
         force: replace a finished artefact.
         device: where the training runs.
         progress: called with (steps done, steps at most, words).
@@ -74,6 +79,8 @@ def pretrain(
         inputs=inputs,
         warm_start=warm_start,
         about=_about(log),
+        tracker=tracker,
+        log_to=log_to,
         force=force,
         device=device,
         progress=progress,
@@ -90,6 +97,8 @@ def pretrain_tokens(
     inputs: Mapping[str, str] | None = None,
     warm_start: Path | None = None,
     about: Mapping[str, Any] | None = None,
+    tracker: Tracker | None = None,
+    log_to: Sequence[str] = (),
     force: bool = False,
     device: str = "cpu",
     progress: Report | None = None,
@@ -110,6 +119,8 @@ def pretrain_tokens(
         warm_start: folder of a trained encoder of the same shape and text model to begin with. What it has learnt of
             sessions, texts, categories and brands is taken over, and of items that are described alike.
         about: more to record of where the tokens came from, for the card; nothing of single shoppers.
+        tracker: told the figures of each pass over the sessions.
+        log_to: kinds of files, of `tracking.FORMATS`, that the figures are written to in the artefact's `logs` folder.
         force: replace a finished artefact.
         device: where the training runs.
         progress: called with (steps done, steps at most, words).
@@ -122,8 +133,10 @@ def pretrain_tokens(
         ArtefactError: `out` holds something else, or other settings, and `force` is not set; or the encoder to begin
             with does not fit.
         ModelNotFoundError: the text model is not there.
+        ModuleNotFoundError: TensorBoard is asked for and not installed.
     """
     config = config or PretrainConfig()
+    check_formats(log_to)
     _check(tokens, catalogue)
     if text is None:
         text = TextEncoder()
@@ -149,7 +162,8 @@ def pretrain_tokens(
             draft.facts["warm_start"] = start.into(model, catalogue)
         run = Run(model, train, held_out, config, device)
         checkpoints = Checkpoints(draft.folder)
-        state = run.train(checkpoints, progress)
+        with tracking(draft.folder / "logs", log_to, tracker) as run.tracker:
+            state = run.train(checkpoints, progress)
         checkpoints.load_best(state, run.model)
         run.model.config.trained = True
         with quiet_transformers():

@@ -7,8 +7,9 @@ import typer
 from .. import __version__
 from .console import EXIT_HELP, JsonErrors
 from .ingest import IngestCommand, ingest
-from .learning import fit, pretrain, train
+from .learning import fit, train
 from .options import example
+from .pretraining import grow, pretrain
 from .proving import evaluate, export
 from .running import demo, serve
 
@@ -23,7 +24,7 @@ app = typer.Typer(
         "Learn a shop from its logs, train the agent that fills its shelves, prove it, and serve it.\n\n"
         "`slatewise demo` runs everything once. By hand, in this order, each step reads the folder that the one before "
         "wrote: `ingest` → `pretrain` → `fit` → `train` → `evaluate` → `export` → `serve`; and `ingest --source store` "
-        "reads back what the server stored.\n\n"
+        "reads back what the server stored. `grow` makes an encoder know new items.\n\n"
         "A killed step goes on where it was when the same command is given again. A finished folder of the same "
         "settings is left as it is; other settings need another `--out`, or `--force`.\n\n" + EXIT_HELP
     ),
@@ -46,7 +47,15 @@ def slatewise(
 
 
 app.command(cls=IngestCommand)(ingest)
-app.command(epilog=example("slatewise pretrain work/log --out work/encoder"))(pretrain)
+app.command(
+    epilog=example(
+        "slatewise pretrain work/log --out work/encoder",
+        "slatewise pretrain work/log --width 96 --epochs 30 --log-to csv,tensorboard --out wide",
+        "slatewise pretrain work/log --text-model intfloat/multilingual-e5-small --lora --out tuned",
+        "slatewise pretrain new/log --warm-start work/encoder --out new/encoder",
+    )
+)(pretrain)
+app.command(epilog=example("slatewise grow work/log2 --encoder work/encoder --out work/encoder2"))(grow)
 app.command(epilog=example("slatewise fit work/log --out work/shopper"))(fit)
 app.command(
     epilog=example(

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 from ..datasets.artefact import artefact_id, building, is_finished
 from . import steps
 from .console import Reporter
+from .encoding import Transfer, next_item_step, pretrain_step
+from .inputs import HELD_OUT, Selection
 from .judging import evaluate_step, export_step
 from .showing import show_evidence, show_next_item, show_values
 
@@ -66,24 +68,24 @@ def run_demo(
         steps.ingest_step(reporter, [path], log, source=source, force=force)
         judges = {LATER: out / "later-shopper"}
     clock.lap("log")
-    steps.pretrain_step(
+    pretrain_step(
         reporter,
         log,
         encoder,
-        selection=steps.Selection(shoppers="agent"),
+        selection=Selection(shoppers="agent"),
         settings={"epochs": size.epochs, "seed": seed},
-        text_model=text_model,
+        transfer=Transfer(text_model=text_model),
         force=force,
         title="pretraining the agent's session encoder",
     )
     clock.lap("agent's encoder")
-    steps.pretrain_step(
+    pretrain_step(
         reporter,
         log,
         out / "shopper-encoder",
-        selection=steps.Selection(shoppers="simulator"),
+        selection=Selection(shoppers="simulator"),
         settings={"epochs": size.epochs, "seed": seed + 1},
-        text_model=text_model,
+        transfer=Transfer(text_model=text_model),
         force=force,
         title="pretraining the shopper's own encoder",
     )
@@ -92,7 +94,7 @@ def run_demo(
         reporter,
         log,
         shopper,
-        selection=steps.Selection(shoppers="agent"),
+        selection=Selection(shoppers="agent"),
         encoder_folder=out / "shopper-encoder",
         settings={"seed": seed},
         force=force,
@@ -102,7 +104,7 @@ def run_demo(
             reporter,
             log,
             judges[LATER],
-            selection=steps.Selection(part="test"),
+            selection=Selection(part="test"),
             encoder_folder=None,
             settings={"seed": seed, "held_out": 0.0},
             text_model=text_model,
@@ -151,7 +153,7 @@ def run_demo(
         force=force,
     )
     clock.lap("export")
-    next_item = steps.next_item_step(reporter, log, encoder, steps.HELD_OUT)
+    next_item = next_item_step(reporter, log, encoder, HELD_OUT)
     _tell(reporter, out, next_item, best, bundle)
     return {
         "out": str(out),

@@ -11,19 +11,9 @@ from ..datasets.artefact import read_config
 from ..datasets.log import ShopLog
 from ..errors import ArtefactError
 from .console import Reporter, checked
-from .steps import (
-    HELD_OUT,
-    REWARD,
-    SLATE_SIZE,
-    TRAINED_IN,
-    Selection,
-    check_items,
-    check_same_items,
-    check_slate_size,
-    facts_of,
-    id_of,
-    next_item_step,
-)
+from .encoding import next_item_step
+from .inputs import HELD_OUT, Selection, check_items, check_same_items, facts_of, id_of
+from .steps import REWARD, SLATE_SIZE, TRAINED_IN, check_slate_size
 
 BASELINES = ("random", "popular", "item-kNN", "next item", "myopic click", "myopic purchase")
 """Names of the policies that `baselines` makes."""

@@ -1,4 +1,4 @@
-"""`slatewise pretrain | fit | train`: what learns."""
+"""`slatewise fit | train`: shoppers fitted on a log, and agents trained on them."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,6 +7,7 @@ import typer
 
 from . import steps
 from .console import Reporter, reported
+from .inputs import HELD_OUT
 from .options import (
     EncoderFolder,
     Force,
@@ -18,53 +19,10 @@ from .options import (
     Quiet,
     Reward,
     Seed,
-    ShoppersOf,
     SlateSize,
     TextModel,
 )
-from .showing import show_evidence, show_learning, show_next_item
-
-
-def pretrain(
-    log: Log,
-    out: Out,
-    text_model: TextModel = None,
-    width: Annotated[int, typer.Option(min=4, help="Width of states and item vectors.")] = 64,
-    layers: Annotated[int, typer.Option(min=1, help="Transformer layers.")] = 2,
-    window: Annotated[int, typer.Option(min=1, help="Tokens that a token looks back on.")] = 50,
-    epochs: Annotated[int, typer.Option(min=1, help="Passes over the log at most; stops early.")] = 20,
-    shoppers: Annotated[ShoppersOf, typer.Option(help="Which half of the shoppers to learn from.")] = ShoppersOf.agent,
-    held_out: HeldOut = steps.HELD_OUT,
-    seed: Seed = 0,
-    force: Force = False,
-    as_json: Json = False,
-    quiet: Quiet = False,
-) -> None:
-    """Encode item texts with a pretrained Transformer, and pretrain the session encoder on the log.
-
-    **Reads** the log, but for the latest sessions, which it is judged on.
-
-    **Writes** the encoder, and prints how well it foretells the next item on the held-out sessions, beside item-kNN
-    and popularity. Killed, it goes on from the last full epoch and ends with the same weights.
-
-    **Assumes** that the agent's encoder should learn from one half of the shoppers, so that the simulated shopper can
-    have one of its own (`fit`), and that item texts are English unless `--text-model` names another model.
-    """
-    reporter = Reporter(as_json, quiet)
-    with reported(reporter):
-        facts = steps.pretrain_step(
-            reporter,
-            log,
-            out,
-            selection=steps.Selection(held_out, "train", shoppers.value),
-            settings={"width": width, "layers": layers, "window": window, "epochs": epochs, "seed": seed},
-            text_model=text_model,
-            force=force,
-        )
-        facts["next_item"] = steps.next_item_step(reporter, log, out, held_out)
-        show_next_item(reporter, facts["next_item"])
-        reporter.tell(f"encoder: {out}")
-        reporter.result({"out": str(out), **facts})
+from .showing import show_evidence, show_learning
 
 
 def fit(
@@ -81,7 +39,7 @@ def fit(
     slates_per_session: Annotated[
         float | None, typer.Option(help="Prior, where the log cannot tell when shoppers leave.")
     ] = None,
-    held_out: HeldOut = steps.HELD_OUT,
+    held_out: HeldOut = HELD_OUT,
     seed: Seed = 0,
     force: Force = False,
     as_json: Json = False,

@@ -7,6 +7,7 @@ import typer
 
 from . import steps
 from .console import Reporter, reported
+from .inputs import HELD_OUT
 from .judging import evaluate_step, export_step
 from .options import EncoderFolder, Force, HeldOut, Json, Log, Out, Quiet, Reward, Seed, pairs
 from .showing import show_values
@@ -29,7 +30,7 @@ def evaluate(
     ] = 2000,
     k: Annotated[int | None, typer.Option("--slate-size", "-k", min=1, help="Slots; the agents' by default.")] = None,
     reward: Reward = steps.REWARD,
-    held_out: HeldOut = steps.HELD_OUT,
+    held_out: HeldOut = HELD_OUT,
     seed: Seed = 0,
     force: Force = False,
     as_json: Json = False,

@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from . import steps
 from .console import Reporter, reported
+from .inputs import id_of
 from .options import Force, Json, Out, Quiet, Seed, TextModel
 
 
@@ -39,7 +39,7 @@ def serve(
 
 def _serve(reporter: Reporter, bundle: Path, store: Path, *, host: str, port: int) -> None:
     """Serve a bundle until a signal, and say where."""
-    steps.id_of(bundle, "bundle")
+    id_of(bundle, "bundle")
     from pydantic import ValidationError
 
     from ..serving.server import serve
