@@ -7,13 +7,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .lora import FineTuneConfig, fine_tune_text
     from .mean import MeanEncoder
     from .pretrain import PretrainConfig
     from .session import ShopSessionConfig, ShopSessionModel, load_encoder
     from .state import Memory, StateEncoder
     from .text import TextEncoder
+    from .tracking import Tracker
+    from .transfer import grow
 
 _HOME = {
+    "FineTuneConfig": "lora",
     "MeanEncoder": "mean",
     "Memory": "state",
     "PretrainConfig": "pretrain",
@@ -21,9 +25,13 @@ _HOME = {
     "ShopSessionModel": "session",
     "StateEncoder": "state",
     "TextEncoder": "text",
+    "Tracker": "tracking",
+    "fine_tune_text": "lora",
+    "grow": "transfer",
     "load_encoder": "session",
 }
 __all__ = [
+    "FineTuneConfig",
     "MeanEncoder",
     "Memory",
     "PretrainConfig",
@@ -31,6 +39,9 @@ __all__ = [
     "ShopSessionModel",
     "StateEncoder",
     "TextEncoder",
+    "Tracker",
+    "fine_tune_text",
+    "grow",
     "load_encoder",
 ]
 
