@@ -10,7 +10,6 @@ from typing import Any
 import yaml
 
 _TAGS = ("slatewise", "recommendation", "session-based-recommendation", "sequential-recommendation")
-_METRICS = (("validation_recall@20", "recall@20"), ("validation_mrr@20", "mrr@20"))
 _TOLD = {
     "sessions": "sessions learnt from",
     "tokens": "tokens in them",
@@ -78,7 +77,7 @@ def _header(name: str, facts: Mapping[str, Any], held_out: Sequence[Mapping[str,
     language = facts.get("text_model", {}).get("language")
     found = {row["metric"]: row["value"] for row in held_out if row["model"] == "encoder"}
     data = "sessions held out" if found else "validation sessions, used for early stopping"
-    found = found or {metric: facts[fact] for fact, metric in _METRICS if fact in facts}
+    found = found or {metric: row[0] for metric, row in _validated(facts)}
     header: dict[str, Any] = {
         "library_name": "transformers",
         "tags": list(_TAGS),
@@ -129,15 +128,20 @@ def _figures(facts: Mapping[str, Any], held_out: Sequence[Mapping[str, Any]]) ->
             ),
             "",
         ]
-    rows = [(metric, facts[fact], facts.get(f"{fact}_interval")) for fact, metric in _METRICS if fact in facts]
-    if rows:
-        told = ", ".join(f"{metric} {value:.3f}" + _interval(interval) for metric, value, interval in rows)
-        lines.append(f"On the latest sessions it was given, which chose when to stop and so flatter it: {told}.")
+    told = ", ".join(
+        f"{metric} {value:.3f} [{low:.3f}, {high:.3f}]" for metric, (value, low, high) in _validated(facts)
+    )
+    if told:
+        number = f"{facts['validation']['sessions']:,}"
+        lines.append(
+            f"On the latest {number} sessions that it was given, which chose when to stop and flatter it: {told}."
+        )
     return "## How well it foretells the next item\n\n" + "\n".join(lines) if lines else ""
 
 
-def _interval(interval: Sequence[float] | None) -> str:
-    return f" [{interval[0]:.3f}, {interval[1]:.3f}]" if interval else ""
+def _validated(facts: Mapping[str, Any]) -> list[tuple[str, Sequence[float]]]:
+    """Metric, and its value with the ends of its interval, on the sessions that chose when to stop."""
+    return [(name, row) for name, row in facts.get("validation", {}).items() if isinstance(row, list | tuple)]
 
 
 def _use(name: str, items: int) -> str:

@@ -20,6 +20,7 @@ from ..errors import EvidenceError
 from .card import write_card
 from .checkpoint import Checkpoints
 from .neighbours import item_counts
+from .next_item import encoder_scorer, next_item_metrics
 from .quiet import quiet_transformers
 from .session import ShopSessionModel, load_encoder
 from .settings import PretrainConfig
@@ -31,6 +32,7 @@ from .transfer import CATALOGUE, WarmStart
 __all__ = ["PretrainConfig", "pretrain", "pretrain_tokens"]
 
 _FEWEST_SESSIONS = 20
+_VALIDATED = 2_000  # sessions, at most, for the figures of the card
 
 
 def pretrain(
@@ -168,11 +170,26 @@ def pretrain_tokens(
         run.model.config.trained = True
         with quiet_transformers():
             run.model.save_pretrained(draft.folder)
-        draft.facts |= run.facts(state)
+        draft.facts |= run.facts(state) | _validated(run.model.eval(), held_out)
         record = {"settings": settings, "inputs": inputs, "facts": draft.facts, "versions": package_versions()}
         write_card(draft.folder, Path(out).name, **record)
         shutil.rmtree(checkpoints.folder)
     return load_encoder(out, device=device)
+
+
+def _validated(model: ShopSessionModel, held_out: Tokens) -> dict[str, Any]:
+    """Recall and reciprocal rank of the next item with intervals, all items ranked, on the latest of the sessions."""
+    latest = held_out.part(np.arange(max(len(held_out) - _VALIDATED, 0), len(held_out)))
+    try:
+        found = next_item_metrics(encoder_scorer(model), latest)
+    except EvidenceError:  # nothing was chosen after a first token
+        return {}
+    figures = {
+        f"recall@{found.k}": (found.recall, *found.recall_interval),
+        f"mrr@{found.k}": (found.mrr, *found.mrr_interval),
+    }
+    rounded = {name: [round(value, 4) for value in row] for name, row in figures.items()}
+    return {"validation": {**rounded, "predictions": found.predictions, "sessions": found.sessions}}
 
 
 def _about(log: ShopLog) -> dict[str, Any]:

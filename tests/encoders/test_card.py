@@ -61,7 +61,8 @@ def test_the_snippet_in_the_card_runs(folder: Path) -> None:
 
 
 def told(**more: Any) -> str:
-    facts = {"items": 3, "sessions": 12_345, "validation_recall@20": 0.25, "validation_recall@20_interval": (0.2, 0.3)}
+    validation = {"recall@20": (0.25, 0.2, 0.3), "predictions": 90, "sessions": 40}
+    facts = {"items": 3, "sessions": 12_345, "validation": validation}
     return model_card(
         "encoder", settings={"seed": 4}, facts=facts | more, inputs={"log": "abc/train(0.2)/agent"}, versions={}
     )
@@ -79,6 +80,7 @@ def test_a_card_names_the_text_model_its_licence_and_its_language() -> None:
 
 
 def test_a_card_gives_intervals_and_puts_sessions_held_out_first() -> None:
+    assert "On the latest 40 sessions" in told()
     assert "recall@20 0.250 [0.200, 0.300]" in told()
     row = {"model": "encoder", "metric": "recall@20", "value": 0.21, "low": 0.19, "high": 0.23}
     rows = [{**row, "predictions": 1_000, "sessions": 300}]
