@@ -1,8 +1,15 @@
-"""Sessions as padded batches for training: lengths alike within a batch, so that little of it is padding.
+"""Sessions packed whole into rows of tokens, so that little of a training batch is padding.
 
-Shapes: B sessions, T tokens.
+A row holds one session after the other, each with the token that begins every history; a token sees its own session
+alone. Sessions are chosen for a row by first fit, longest first.
+
+Shapes: S sessions, R rows, L places of a row.
+
+Source: packing of sequences with a block-diagonal mask, Krell et al., "Efficient sequence packing without
+cross-contamination", 2021.
 """
 
+from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -13,80 +20,161 @@ from torch import Tensor
 from ..datasets.schema import Event
 from ..datasets.tokens import Ints, Tokens
 
-_TOKENS_A_SESSION = 16  # a batch of `size` sessions holds at most `16 * size` tokens, so that long ones fit in memory
-_POOL = 32  # batches among which lengths are sorted; more would make batches too alike
+_POOL = 32  # batches whose sessions are packed together; more would leave no fewer places empty
 
 
 @dataclass(frozen=True, slots=True)
-class SessionBatch:
-    """Sessions and what is asked after each token; position t is before token t, so there are T + 1.
+class Layout:
+    """Which sessions a batch holds, and where.
 
     Attributes:
-        items, events: (B, T) int64. gaps: (B, T) float32. lengths: (B,) int64.
-        chosen: (B, T) bool, the next token is the shopper's own choice (not an ignored slate).
-        held: (B, T + 1) bool, positions of the session, its end included.
-        ends: (B, T + 1) bool, the session ends here. knows_end: (B,) bool, the session was not cut.
-        buys: (B, T + 1) bool, a purchase is still to come.
+        sessions: (S,) session numbers. row, begin: (S,) row of each, and the place of the token that begins it.
+        shape: (R, L).
+    """
+
+    sessions: Ints
+    row: Ints
+    begin: Ints
+    shape: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class PackedBatch:
+    """Tokens in rows, and what is asked after each: what comes next in its session. All (R, L).
+
+    Attributes:
+        items, events: int64, 0 at padding and where a session begins. gaps: float32.
+        session: int64 number of the session within its row, from 1; 0 at padding.
+        place: int64 place within the session, 0 for the token that begins it.
+        next_items, next_events: int64 of the next token, 0 where there is none. next_gaps: float32.
+        follows: bool, there is a next token. chosen: bool, and it is the shopper's own choice (no ignored slate).
+        ends: bool, the session ends here. knows_end: bool, whether it does is known: not where a session was cut.
+        buys: bool, a purchase is still to come.
     """
 
     items: Tensor
     events: Tensor
     gaps: Tensor
-    lengths: Tensor
+    session: Tensor
+    place: Tensor
+    next_items: Tensor
+    next_events: Tensor
+    next_gaps: Tensor
+    follows: Tensor
     chosen: Tensor
-    held: Tensor
     ends: Tensor
     knows_end: Tensor
     buys: Tensor
 
+    def in_sight(self, window: int) -> Tensor:
+        """(R, 1, L, L) bool, whether a token may attend to another: of its own session, no later, within the window."""
+        places = torch.arange(self.items.shape[1], device=self.items.device)
+        back = places[:, None] - places
+        own = self.session[:, :, None] == self.session[:, None, :]
+        return (own & (back >= 0) & (back < window))[:, None]
 
-def epoch_order(lengths: Ints, size: int, rng: np.random.Generator | None) -> Iterator[Ints]:
-    """Numbers of the sessions of each batch, every session once.
+
+def layouts(lengths: Ints, *, pack: int, size: int, rng: np.random.Generator | None) -> list[Layout]:
+    """The batches of one pass, every session once.
 
     Args:
         lengths: (S,) tokens of each session; empty sessions are left out.
-        size: sessions a batch, at most; fewer where sessions are long.
-        rng: shuffles sessions and batches; without one the order is that of length.
+        pack: places of a row, at least 2; a session that needs more gets a row of the next multiple of that.
+        size: places of a batch, at most, unless one row has more.
+        rng: shuffles sessions, rows and batches; without one the order is that of the sessions, pool by pool.
     """
     order = np.flatnonzero(lengths > 0)
     if rng is not None:
         rng.shuffle(order)
-        pool = np.arange(len(order)) // (size * _POOL)
-        order = order[np.lexsort((lengths[order], pool))]
-    else:
-        order = order[np.argsort(lengths[order], kind="stable")]
-    batches = np.split(order, _cuts(lengths[order], size))
-    places = np.arange(len(batches)) if rng is None else rng.permutation(len(batches))
-    return (batches[place] for place in places)
+    pool = np.cumsum(lengths[order] + 1) // max(size * _POOL, 1)
+    batches: list[Layout] = []
+    for sessions in np.split(order, np.flatnonzero(np.diff(pool)) + 1):
+        rows = list(_rows(sessions, lengths[sessions] + 1, pack))
+        if rng is not None:
+            rows = [rows[place] for place in rng.permutation(len(rows))]
+        rows.sort(key=lambda row: row[0])  # rows of one width share a batch
+        batches += [_layout(part, lengths) for part in _cut(rows, size)]
+    return batches if rng is None else [batches[place] for place in rng.permutation(len(batches))]
 
 
-def _cuts(lengths: Ints, size: int) -> list[int]:
-    """Where a new batch begins, given the lengths in order."""
-    cuts, begin, longest = [], 0, 0
-    for place, length in enumerate(lengths.tolist()):
-        longest = max(longest, length)
-        if place > begin and (place - begin >= size or (place - begin + 1) * longest > _TOKENS_A_SESSION * size):
-            cuts.append(place)
-            begin, longest = place, length
-    return cuts
+_Row = tuple[int, list[int]]  # places, sessions
 
 
-def session_batch(tokens: Tokens, sessions: Ints, max_tokens: int, device: torch.device | str = "cpu") -> SessionBatch:
-    """One batch of whole sessions; those longer than `max_tokens` are cut there."""
-    upto = np.minimum(tokens.lengths[sessions], max_tokens)
-    history = tokens.histories(sessions, upto=upto)
-    place = np.arange(history.items.shape[1] + 1)
-    held = place <= history.lengths[:, None]
-    bought = np.pad(history.events == Event.PURCHASE, ((0, 0), (0, 1)))
-    arrays = (
-        history.items,
-        history.events,
-        history.gaps,
-        history.lengths,
-        (history.items > 0) & (history.events != Event.IMPRESSION),
-        held,
-        place == history.lengths[:, None],
-        tokens.lengths[sessions] == history.lengths,
-        np.flip(np.logical_or.accumulate(np.flip(bought, 1), axis=1), 1).copy(),
+def _rows(sessions: Ints, sizes: Ints, pack: int) -> Iterator[_Row]:
+    """Rows filled by first fit, longest session first: each takes the longest that is left and still fits."""
+    waiting: dict[int, list[int]] = {}
+    for session, size in zip(sessions.tolist(), sizes.tolist(), strict=True):
+        waiting.setdefault(size, []).append(session)
+    left = sorted(waiting)
+    while left:
+        width = room = -(-left[-1] // pack) * pack
+        held: list[int] = []
+        while (fitting := bisect_right(left, room) - 1) >= 0:
+            size = left[fitting]
+            held.append(waiting[size].pop())
+            room -= size
+            if not waiting[size]:
+                del left[fitting]
+        yield width, held
+
+
+def _cut(rows: list[_Row], size: int) -> Iterator[list[_Row]]:
+    """Rows, narrowest first, in batches of `size` places at most."""
+    begin = 0
+    for end in range(1, len(rows) + 1):
+        if end == len(rows) or (end - begin + 1) * rows[end][0] > size:
+            yield rows[begin:end]
+            begin = end
+
+
+def _layout(rows: list[_Row], lengths: Ints) -> Layout:
+    sessions = np.array([session for _, held in rows for session in held], np.int64)
+    row = np.repeat(np.arange(len(rows)), [len(held) for _, held in rows])
+    sizes = lengths[sessions] + 1
+    stop = np.cumsum(sizes)
+    first = np.flatnonzero(np.diff(row, prepend=-1))  # of each row
+    begin = stop - sizes - (stop - sizes)[first][row]
+    return Layout(sessions, row, begin, (len(rows), rows[-1][0]))
+
+
+def packed_batch(tokens: Tokens, layout: Layout, max_tokens: int, device: torch.device | str = "cpu") -> PackedBatch:
+    """The batch of a layout; sessions longer than `max_tokens` are cut there."""
+    lengths = np.minimum(tokens.lengths[layout.sessions], max_tokens)
+    sizes = lengths + 1
+    stop = np.cumsum(sizes)
+    owner = np.repeat(np.arange(len(sizes)), sizes)
+    place = np.arange(stop[-1]) - (stop - sizes)[owner]
+    token = np.maximum(tokens.offsets[layout.sessions][owner] + place - 1, 0)
+    is_token = place > 0
+    items, events = np.where(is_token, tokens.items[token], 0), np.where(is_token, tokens.events[token], 0)
+    gaps = np.where(is_token, tokens.gaps[token], 0)
+    follows = place < lengths[owner]
+    bought = np.cumsum(events == Event.PURCHASE)
+    next_items, next_events, next_gaps = (np.where(follows, np.roll(column, -1), 0) for column in (items, events, gaps))
+    whole = (tokens.lengths[layout.sessions] == lengths)[owner]
+    # A session has a token at least, so nothing is learnt from it not ending before its first.
+    knows_end = (follows | whole) & is_token
+    target = (layout.row * layout.shape[1] + layout.begin)[owner] + place
+    columns = (
+        items,
+        events,
+        gaps.astype(np.float32),
+        owner - np.searchsorted(layout.row, layout.row[owner]) + 1,
+        place,
+        next_items,
+        next_events,
+        next_gaps.astype(np.float32),
+        follows,
+        follows & (next_items > 0) & (next_events != Event.IMPRESSION),
+        ~follows,
+        knows_end,
+        bought < bought[stop - 1][owner],
     )
-    return SessionBatch(*(torch.from_numpy(np.ascontiguousarray(array)).to(device) for array in arrays))
+    return PackedBatch(*(_scattered(column, target, layout.shape).to(device) for column in columns))
+
+
+def _scattered(values: np.ndarray, target: Ints, shape: tuple[int, int]) -> Tensor:
+    """(R, L) with the values at their places and zeros elsewhere."""
+    held = np.zeros(shape, values.dtype)
+    held.reshape(-1)[target] = values
+    return torch.from_numpy(held)

@@ -26,6 +26,7 @@ from ..datasets.artefact import read_config
 from ..datasets.catalogue import Catalogue
 from ..datasets.schema import N_EVENTS, Event
 from ..errors import ArtefactError, NotTrainedError
+from .batches import PackedBatch
 from .memory import SessionMemory
 from .quiet import quiet_transformers
 from .settings import GAP_EDGES, ShopSessionConfig
@@ -44,11 +45,13 @@ class ShopSessionOutput(ModelOutput):
         last_hidden_state: (B, T + 1, D) of the last block.
     """
 
-    states: Tensor | None = None
-    event_logits: Tensor | None = None
-    end_logits: Tensor | None = None
-    purchase_logits: Tensor | None = None
-    last_hidden_state: Tensor | None = None
+    # Always set; a `ModelOutput` wants defaults.
+
+    states: Tensor = None  # pyright: ignore[reportAssignmentType]
+    event_logits: Tensor = None  # pyright: ignore[reportAssignmentType]
+    end_logits: Tensor = None  # pyright: ignore[reportAssignmentType]
+    purchase_logits: Tensor = None  # pyright: ignore[reportAssignmentType]
+    last_hidden_state: Tensor = None  # pyright: ignore[reportAssignmentType]
 
 
 class ShopSessionModel(PreTrainedModel):
@@ -205,14 +208,7 @@ class ShopSessionModel(PreTrainedModel):
             tokens = tokens + self.gaps(gap_buckets(gaps))
         return self.input_norm(tokens)
 
-    def forward(
-        self,
-        items: Tensor,
-        events: Tensor,
-        gaps: Tensor,
-        lengths: Tensor | None = None,
-        item_inputs: Tensor | None = None,
-    ) -> ShopSessionOutput:
+    def forward(self, items: Tensor, events: Tensor, gaps: Tensor, lengths: Tensor | None = None) -> ShopSessionOutput:
         """Read whole histories.
 
         Args:
@@ -220,11 +216,24 @@ class ShopSessionModel(PreTrainedModel):
             events: (B, T) int64 codes of `Event`.
             gaps: (B, T) float32 seconds since the token before.
             lengths: (B,) tokens of each row; unused, for later tokens do not touch earlier states.
-            item_inputs: (B, T, D) the tower's vectors of `items`, where the caller has them; for training on part of
-                a large catalogue.
         """
         del lengths
-        hidden = self._hidden(items, events, gaps, item_inputs)
+        return self._output(self._hidden(items, events, gaps))
+
+    def read_packed(self, batch: PackedBatch, item_inputs: Tensor | None = None) -> ShopSessionOutput:
+        """Read sessions packed into rows, as training does; all that comes back is (R, L, ...), place by place.
+
+        Args:
+            batch: R rows of L places; what is said at padding means nothing.
+            item_inputs: (R, L, D) the tower's vectors of the items, where the caller has them; for training on part of
+                a large catalogue.
+        """
+        inputs = self._inputs(batch.items) if item_inputs is None else item_inputs
+        tokens = self._tokens(inputs, batch.events, batch.gaps)
+        tokens = torch.where((batch.place == 0)[..., None], self._tokens_begin(1), tokens)
+        return self._output(self._blocks(tokens, batch.in_sight(self.config.window), batch.place))
+
+    def _output(self, hidden: Tensor) -> ShopSessionOutput:
         logits = self.heads(hidden)
         return ShopSessionOutput(
             states=F.normalize(self.project(hidden), dim=-1),
@@ -234,17 +243,17 @@ class ShopSessionModel(PreTrainedModel):
             last_hidden_state=hidden,
         )
 
-    def _hidden(self, items: Tensor, events: Tensor, gaps: Tensor, item_inputs: Tensor | None = None) -> Tensor:
+    def _hidden(self, items: Tensor, events: Tensor, gaps: Tensor) -> Tensor:
         """(B, T + 1, D) after each token, the one that begins the history first."""
-        if item_inputs is None:
-            item_inputs = self._inputs(items)
-        tokens = torch.cat([self._tokens_begin(items.shape[0]), self._tokens(item_inputs, events, gaps)], dim=1)
+        tokens = self._tokens(self._inputs(items), events, gaps)
+        tokens = torch.cat([self._tokens_begin(items.shape[0]), tokens], dim=1)
         position = torch.arange(tokens.shape[1], device=items.device)
         back = position[:, None] - position  # (T + 1, T + 1) how far back a key lies
         seen = (back >= 0) & (back < self.config.window)
-        output = self.backbone(
-            inputs_embeds=self.dropout(tokens), attention_mask=seen[None, None], position_ids=position[None]
-        )
+        return self._blocks(tokens, seen[None, None], position[None])
+
+    def _blocks(self, tokens: Tensor, seen: Tensor, position: Tensor) -> Tensor:
+        output = self.backbone(inputs_embeds=self.dropout(tokens), attention_mask=seen, position_ids=position)
         return self.dropout(output.last_hidden_state)
 
     def _inputs(self, items: Tensor) -> Tensor:

@@ -77,8 +77,10 @@ class PretrainConfig:
     """At most; fewer when the validation figure stops improving."""
     patience: int = 3
     """Epochs without improvement before stopping."""
-    batch_size: int = 64
-    """Sessions a batch, at most; smaller in a small log, so that an epoch has some forty steps."""
+    batch_tokens: int = 512
+    """Tokens a batch, at most; fewer in a small log, so that an epoch has some forty steps."""
+    pack: int = 32
+    """Tokens of a row, into which whole sessions are packed; a longer session has a row of the next multiple."""
     learning_rate: float = 2e-3
     id_rate: float = 1.0
     """How many times faster the items' own embeddings learn than the rest; more overfits where text tells much."""
@@ -110,12 +112,14 @@ class PretrainConfig:
         for name in ("dropout", "id_dropout", "validation_fraction"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} must be in [0, 1), got {getattr(self, name)}")
-        for name in ("layers", "window", "epochs", "patience", "batch_size", "negatives", "max_tokens"):
+        for name in ("layers", "window", "epochs", "patience", "batch_tokens", "negatives", "max_tokens"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         strange = [part for part in self.parts if part not in PARTS]
         if strange or len(set(self.parts)) < len(self.parts):
             raise ValueError(f"parts are some of {', '.join(PARTS)}, each once; got {', '.join(self.parts)}")
+        if self.pack < 2:
+            raise ValueError(f"pack must be at least 2, a session's beginning and a token, got {self.pack}")
         if self.temperature <= 0 or self.learning_rate <= 0 or self.validation_fraction == 0:
             raise ValueError("temperature, learning_rate and validation_fraction must be positive")
 

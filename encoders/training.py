@@ -1,11 +1,11 @@
 """One training run of the session encoder: its batches, losses, optimizer and checkpoints.
 
-Shapes: B sessions, T tokens, N items, C candidate items, D width, M predictions.
+Shapes: R rows of L places, N items, C candidate items, D width, M predictions.
 """
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -13,17 +13,19 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.optim import AdamW
 
-from ..datasets.tokens import Ints, Tokens
-from .batches import SessionBatch, epoch_order, session_batch
+from ..datasets.tokens import Tokens
+from .batches import Layout, PackedBatch, layouts, packed_batch
 from .checkpoint import Checkpoints, Progress
 from .neighbours import item_counts
 from .session import ShopSessionModel
 from .settings import PretrainConfig
+from .tracking import Tracker
 
 Report = Callable[[int, int, str], None]
 _STEPS = 40  # an epoch has at least this many, unless batches were smaller than the next
-_SMALLEST_BATCH = 16
-_VALIDATION_CELLS = 32_000_000  # predictions times items held at once
+_SMALLEST_BATCH = 128  # tokens
+_VALIDATION_TOKENS = 4_096  # a batch
+_VALIDATION_CELLS = 8_000_000  # predictions times items held at once
 
 
 class Run:
@@ -33,13 +35,14 @@ class Run:
         self, model: ShopSessionModel, train: Tokens, held_out: Tokens, config: PretrainConfig, device: str
     ) -> None:
         self.config, self.device = config, torch.device(device)
+        self.tracker: Tracker | None = None  # told the figures of each pass
         self.train_tokens, self.held_out = train, held_out
         counts = item_counts(train, model.n_items)
         self.model = model.to(self.device)  # pyright: ignore[reportArgumentType]
         self.candidates = torch.from_numpy(np.flatnonzero(counts)).to(self.device)
         self.chance = torch.from_numpy(counts / max(counts.sum(), 1)).to(self.device, torch.float32)
         self.optimizer = self._optimizer()
-        self.batches = sum(1 for _ in self._order(np.random.default_rng([config.seed, 0])))
+        self.batches = len(self._layouts(np.random.default_rng([config.seed, 0])))
 
     def _optimizer(self) -> AdamW:
         own, still, rest = [], [], []
@@ -56,10 +59,10 @@ class Run:
         ]
         return AdamW(groups, lr=self.config.learning_rate, betas=(0.9, 0.98))
 
-    def _order(self, rng: np.random.Generator) -> Iterator[Ints]:
+    def _layouts(self, rng: np.random.Generator) -> list[Layout]:
         lengths = np.minimum(self.train_tokens.lengths, self.config.max_tokens)
-        size = min(self.config.batch_size, max(len(lengths) // _STEPS, _SMALLEST_BATCH))
-        return epoch_order(lengths, size, rng)
+        size = min(self.config.batch_tokens, max(int(lengths.sum()) // _STEPS, _SMALLEST_BATCH))
+        return layouts(lengths, pack=self.config.pack, size=size, rng=rng)
 
     def train(self, checkpoints: Checkpoints, report: Report | None) -> Progress:
         """All epochs that are left; each one leaves a checkpoint."""
@@ -73,6 +76,8 @@ class Run:
                 state.best = epoch
             state.seconds += time.perf_counter() - begun
             checkpoints.save(state, self.model, self.optimizer)
+            if self.tracker:
+                self.tracker.log(dict(figures), step=len(state.epochs) * self.batches)
         return state
 
     def _epoch(self, epoch: int, total: int, report: Report | None) -> dict[str, float]:
@@ -82,11 +87,11 @@ class Run:
         losses = []
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
             torch.manual_seed(int(rng.integers(2**62)))
-            for number, sessions in enumerate(self._order(rng)):
-                step = epoch * self.batches + number
+            for number, layout in enumerate(self._layouts(rng)):
+                step = epoch * self.batches + min(number, self.batches - 1)  # passes differ by a batch or so
                 for group in self.optimizer.param_groups:
                     group["lr"] = group["scale"] * self.config.learning_rate * self._rate(step, total)
-                batch = session_batch(self.train_tokens, sessions, self.config.max_tokens, self.device)
+                batch = packed_batch(self.train_tokens, layout, self.config.max_tokens, self.device)
                 loss = self._loss(batch, rng)
                 self.optimizer.zero_grad(set_to_none=True)
                 loss.backward()
@@ -105,23 +110,21 @@ class Run:
             return (step + 1) / rising
         return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min((step - rising) / max(total - rising, 1), 1)))
 
-    def _loss(self, batch: SessionBatch, rng: np.random.Generator) -> Tensor:
-        targets = batch.items[batch.chosen]  # (M,)
+    def _loss(self, batch: PackedBatch, rng: np.random.Generator) -> Tensor:
+        chosen, follows = _places(batch.chosen), _places(batch.follows)
+        targets = batch.next_items.flatten()[chosen]  # (M,)
         candidates, correction = self._candidates(targets, rng)
         used = torch.unique(torch.cat([batch.items.flatten(), candidates]))
         table = self.model.tower(used)  # rows of the items in this batch and their rivals
-        inputs = table[torch.searchsorted(used, batch.items)]
-        output = self.model(batch.items, batch.events, batch.gaps, batch.lengths, item_inputs=inputs)
-        rivals = F.normalize(table[torch.searchsorted(used, candidates)], dim=1)
-        logits = output.states[:, :-1][batch.chosen] @ rivals.T / self.config.temperature - correction  # (M, C)
-        place = torch.searchsorted(candidates, targets)
-        item = F.cross_entropy(logits, place) if len(targets) else logits.sum()
-        read = batch.held[:, 1:]  # position t is asked about token t, so the last position about none
-        event = F.cross_entropy(output.event_logits[:, :-1][read], batch.events[read])
-        known = batch.held & (batch.knows_end[:, None] | ~batch.ends)
-        known[:, 0] = False  # a session has a token at least, so nothing is learnt from it not ending before
-        end = F.binary_cross_entropy_with_logits(output.end_logits[known], batch.ends[known].float())
-        buys = F.binary_cross_entropy_with_logits(output.purchase_logits[batch.held], batch.buys[batch.held].float())
+        inputs = F.embedding(torch.searchsorted(used, batch.items), table)  # its gradient is faster than an index's
+        output = self.model.read_packed(batch, item_inputs=inputs)
+        rivals = F.normalize(F.embedding(torch.searchsorted(used, candidates), table), dim=1)
+        states = _at(output.states, chosen)
+        logits = states @ rivals.T / self.config.temperature - correction  # (M, C)
+        item = F.cross_entropy(logits, torch.searchsorted(candidates, targets)) if len(targets) else logits.sum()
+        event = F.cross_entropy(_at(output.event_logits, follows), batch.next_events.flatten()[follows])
+        end = _yes_or_no(output.end_logits, batch.ends, batch.knows_end)
+        buys = _yes_or_no(output.purchase_logits, batch.buys, batch.session > 0)
         weights = self.config
         return item + weights.event_weight * event + weights.end_weight * end + weights.purchase_weight * buys
 
@@ -148,21 +151,26 @@ class Run:
         rivals = self.model.item_vectors[self.candidates]
         trained = torch.zeros(self.model.n_items + 1, dtype=torch.bool, device=self.device)
         trained[self.candidates] = True
-        sums = np.zeros(4)
-        size = min(max(_VALIDATION_CELLS // (16 * len(self.candidates)), 1), 64)
-        for sessions in epoch_order(np.minimum(self.held_out.lengths, self.config.max_tokens), size, None):
-            batch = session_batch(self.held_out, sessions, self.config.max_tokens, self.device)
-            asked = batch.chosen & trained[batch.items]
-            output = self.model(batch.items, batch.events, batch.gaps, batch.lengths)
-            logits = output.states[:, :-1][asked] @ rivals.T / self.config.temperature  # (M, C)
-            own = torch.searchsorted(self.candidates, batch.items[asked])[:, None]
-            logits_own = logits.gather(1, own)
-            rank = (logits >= logits_own).sum(1)
-            hit = rank <= 20
-            loss = (logits.logsumexp(1) - logits_own[:, 0]).sum()
-            sums += [float(loss), float(hit.sum()), float((hit / rank).sum()), len(rank)]
-        loss, recall, mrr = (float(total) / max(sums[3], 1) for total in sums[:3])
+        sums = torch.zeros(4, dtype=torch.float64)
+        lengths = np.minimum(self.held_out.lengths, self.config.max_tokens)
+        for layout in layouts(lengths, pack=self.config.pack, size=_VALIDATION_TOKENS, rng=None):
+            batch = packed_batch(self.held_out, layout, self.config.max_tokens, self.device)
+            asked = batch.chosen & trained[batch.next_items]
+            states, targets = self.model.read_packed(batch).states[asked], batch.next_items[asked]
+            for part in range(0, len(targets), max(_VALIDATION_CELLS // len(self.candidates), 1)):
+                some = slice(part, part + max(_VALIDATION_CELLS // len(self.candidates), 1))
+                sums += self._judged(states[some], targets[some], rivals)
+        loss, recall, mrr = (sums[:3] / sums[3].clamp(min=1)).tolist()
         return {"validation_loss": loss, "validation_recall@20": recall, "validation_mrr@20": mrr}
+
+    def _judged(self, states: Tensor, targets: Tensor, rivals: Tensor) -> Tensor:
+        """(4,) sums over M predictions: loss, hits among the first 20, reciprocal ranks of these, and M."""
+        logits = states @ rivals.T / self.config.temperature  # (M, C)
+        own = logits.gather(1, torch.searchsorted(self.candidates, targets)[:, None])
+        rank = (logits >= own).sum(1)
+        hit = rank <= 20
+        loss = (logits.logsumexp(1) - own[:, 0]).sum()
+        return torch.tensor([loss, hit.sum(), (hit / rank).sum(), len(rank)], dtype=torch.float64)
 
     def facts(self, state: Progress) -> dict[str, float | int]:
         """Figures of the run, for the artefact's record."""
@@ -178,3 +186,18 @@ class Run:
             "seconds": round(state.seconds, 1),
             **{name: round(value, 4) for name, value in state.epochs[state.best].items()},
         }
+
+
+def _places(mask: Tensor) -> Tensor:
+    """(M,) where an (R, L) mask is set, counted over all rows."""
+    return mask.flatten().nonzero()[:, 0]
+
+
+def _at(values: Tensor, places: Tensor) -> Tensor:
+    """(M, W) rows of (R, L, W) values."""
+    return F.embedding(places, values.flatten(0, 1))  # faster backward than indexing
+
+
+def _yes_or_no(logits: Tensor, truth: Tensor, known: Tensor) -> Tensor:
+    """Mean loss of a chance where the truth is known."""
+    return F.binary_cross_entropy_with_logits(logits[known], truth[known].float())

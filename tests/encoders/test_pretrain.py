@@ -18,7 +18,7 @@ from slatewise.encoders.quiet import quiet_transformers
 from slatewise.encoders.session import ShopSessionModel, load_encoder
 from slatewise.errors import ArtefactError, EvidenceError, NotTrainedError
 
-TINY = PretrainConfig(width=16, layers=1, heads=2, feed_forward=16, window=8, epochs=3, batch_size=32)
+TINY = PretrainConfig(width=16, layers=1, heads=2, feed_forward=16, window=8, epochs=3, batch_tokens=192)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -41,7 +41,7 @@ def test_pretraining_learns_the_walk_through_a_ring_and_says_so(
     small_log: ShopLog, item_text: np.ndarray, tmp_path: Path
 ) -> None:
     train, test = small_log.split_at(0.8)
-    config = PretrainConfig(width=32, epochs=40, patience=10, batch_size=32, dropout=0.1, learning_rate=5e-3)
+    config = PretrainConfig(width=32, epochs=40, patience=10, batch_tokens=192, dropout=0.1, learning_rate=5e-3)
     said: list[tuple[int, int, str]] = []
     encoder = pretrain(train, tmp_path / "encoder", config=config, text=item_text, progress=lambda *s: said.append(s))
     assert not encoder.training
@@ -52,7 +52,8 @@ def test_pretraining_learns_the_walk_through_a_ring_and_says_so(
     assert facts["sessions"] + facts["validation_sessions"] == len(train)
     assert facts["validation_loss"] < np.log(24) * 0.7
     assert facts["items_seen"] == 24
-    assert sorted(one.name for one in (tmp_path / "encoder").iterdir()) == ["config.json", "model.safetensors"]
+    names = ["README.md", "catalogue.parquet", "config.json", "model.safetensors"]
+    assert sorted(one.name for one in (tmp_path / "encoder").iterdir()) == names
     with quiet_transformers():
         auto = AutoModel.from_pretrained(tmp_path / "encoder")
     assert same_weights(auto, encoder)
@@ -64,7 +65,7 @@ def test_pretraining_learns_the_walk_through_a_ring_and_says_so(
 def test_an_item_never_seen_lies_near_items_that_read_alike(
     small_log: ShopLog, item_text: np.ndarray, tmp_path: Path
 ) -> None:
-    config = PretrainConfig(width=32, epochs=10, batch_size=32, learning_rate=5e-3)
+    config = PretrainConfig(width=32, epochs=10, batch_tokens=192, learning_rate=5e-3)
     vectors = pretrain(small_log, tmp_path / "encoder", config=config, text=item_text).item_vectors
     own_group, others = vectors[1:7] @ vectors[25], vectors[7:25] @ vectors[25]
     assert own_group.mean() > others.mean() + 0.2
@@ -101,7 +102,7 @@ def test_a_catalogue_too_large_for_the_full_softmax_is_sampled(
 ) -> None:
     train, test = small_log.split_at(0.8)
     config = PretrainConfig(
-        width=32, epochs=12, patience=12, batch_size=32, learning_rate=1e-2, full_softmax_up_to=5, negatives=8
+        width=32, epochs=12, patience=12, batch_tokens=192, learning_rate=1e-2, full_softmax_up_to=5, negatives=8
     )
     encoder = pretrain(train, tmp_path / "encoder", config=config, text=item_text)
     assert next_item_metrics(encoder_scorer(encoder), test.tokens, k=1).recall > 0.5
@@ -124,7 +125,7 @@ def test_a_finished_encoder_is_read_back_and_not_overwritten_unasked(
 
 def test_items_without_any_text_learn_from_their_sessions_alone(small_log: ShopLog, tmp_path: Path) -> None:
     train, test = small_log.split_at(0.8)
-    config = PretrainConfig(width=32, epochs=12, patience=12, batch_size=32, learning_rate=1e-2, dropout=0.1)
+    config = PretrainConfig(width=32, epochs=12, patience=12, batch_tokens=192, learning_rate=1e-2, dropout=0.1)
     encoder = pretrain(train, tmp_path / "encoder", config=config, text=np.zeros((26, 0), np.float32))
     assert next_item_metrics(encoder_scorer(encoder), test.tokens, k=1).recall > 0.5
 
