@@ -32,6 +32,8 @@ from .quiet import quiet_transformers
 from .settings import GAP_EDGES, ShopSessionConfig
 from .tower import ItemTower, fit_to_items, item_rows
 
+_GAPS = len(GAP_EDGES) + 1  # kinds of gaps told apart
+
 
 @dataclass
 class ShopSessionOutput(ModelOutput):
@@ -42,6 +44,7 @@ class ShopSessionOutput(ModelOutput):
         event_logits: (B, T + 1, N_EVENTS) of the next token's event.
         end_logits: (B, T + 1) of the session ending here.
         purchase_logits: (B, T + 1) of a purchase later in the session.
+        gap_logits: (B, T + 1, len(GAP_EDGES) + 1) of the time until the next token, by `gap_buckets`.
         last_hidden_state: (B, T + 1, D) of the last block.
     """
 
@@ -51,6 +54,7 @@ class ShopSessionOutput(ModelOutput):
     event_logits: Tensor = None  # pyright: ignore[reportAssignmentType]
     end_logits: Tensor = None  # pyright: ignore[reportAssignmentType]
     purchase_logits: Tensor = None  # pyright: ignore[reportAssignmentType]
+    gap_logits: Tensor = None  # pyright: ignore[reportAssignmentType]
     last_hidden_state: Tensor = None  # pyright: ignore[reportAssignmentType]
 
 
@@ -73,12 +77,12 @@ class ShopSessionModel(PreTrainedModel):
         super().__init__(config)
         self.tower = ItemTower(config)
         self.reads_events = "event" in config.parts
-        self.gaps = nn.Embedding(len(GAP_EDGES) + 1, config.width) if "gap" in config.parts else None
+        self.gaps = nn.Embedding(_GAPS, config.width) if "gap" in config.parts else None
         self.input_norm = nn.LayerNorm(config.width)
         self.dropout = nn.Dropout(config.dropout)
         self.backbone = LlamaModel(config.backbone())
         self.project = nn.Linear(config.width, config.width, bias=False)
-        self.heads = nn.Linear(config.width, N_EVENTS + 2)  # next event, end of session, purchase later
+        self.heads = nn.Linear(config.width, N_EVENTS + 2 + _GAPS)  # next event, end, purchase later, next gap
         self._fixed: tuple[Tensor, Tensor, SessionMemory] | None = None
         self.register_load_state_dict_post_hook(_forget)
         self.post_init()
@@ -240,6 +244,7 @@ class ShopSessionModel(PreTrainedModel):
             event_logits=logits[..., :N_EVENTS],
             end_logits=logits[..., N_EVENTS],
             purchase_logits=logits[..., N_EVENTS + 1],
+            gap_logits=logits[..., N_EVENTS + 2 :],
             last_hidden_state=hidden,
         )
 

@@ -97,6 +97,8 @@ class PretrainConfig:
     """Weight of the loss of the session's end."""
     purchase_weight: float = 0.1
     """Weight of the loss of a purchase later in the session."""
+    gap_weight: float = 0.1
+    """Weight of the loss of the time until the next token, by powers of two of a second."""
     max_tokens: int = 200
     """Tokens of a session that are read; later ones are cut off."""
     validation_fraction: float = 0.1

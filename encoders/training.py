@@ -17,7 +17,7 @@ from ..datasets.tokens import Tokens
 from .batches import Layout, PackedBatch, layouts, packed_batch
 from .checkpoint import Checkpoints, Progress
 from .neighbours import item_counts
-from .session import ShopSessionModel
+from .session import ShopSessionModel, gap_buckets
 from .settings import PretrainConfig
 from .tracking import Tracker
 
@@ -125,8 +125,12 @@ class Run:
         event = F.cross_entropy(_at(output.event_logits, follows), batch.next_events.flatten()[follows])
         end = _yes_or_no(output.end_logits, batch.ends, batch.knows_end)
         buys = _yes_or_no(output.purchase_logits, batch.buys, batch.session > 0)
+        later = _places(batch.follows & (batch.place > 0))  # a session's first token comes after no time at all
+        until = gap_buckets(batch.next_gaps.flatten()[later])
+        gap = F.cross_entropy(_at(output.gap_logits, later), until) if len(later) else 0.0
         weights = self.config
-        return item + weights.event_weight * event + weights.end_weight * end + weights.purchase_weight * buys
+        aside = weights.event_weight * event + weights.end_weight * end + weights.purchase_weight * buys
+        return item + aside + weights.gap_weight * gap
 
     def _candidates(self, targets: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         """(C,) sorted items to tell apart, and (C,) what their logits are too high by.

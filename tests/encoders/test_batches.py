@@ -102,7 +102,7 @@ def test_packed_sessions_have_the_states_that_they_have_alone(model: ShopSession
         packed = model.read_packed(batch)
         for session, row, begin in zip(layout.sessions, layout.row, layout.begin, strict=True):
             length = int(tokens.lengths[session]) + 1
-            for name in ("states", "event_logits", "end_logits", "purchase_logits"):
+            for name in ("states", "event_logits", "end_logits", "purchase_logits", "gap_logits"):
                 wanted, got = alone[name][session, :length], packed[name][row, begin : begin + length]
                 assert torch.allclose(got, wanted, atol=1e-5), name
             seen += length

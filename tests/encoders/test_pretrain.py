@@ -48,6 +48,11 @@ def test_pretraining_learns_the_walk_through_a_ring_and_says_so(
     found = next_item_metrics(encoder_scorer(encoder), test.tokens, k=1)
     assert found.recall > 0.6  # the best possible is 0.9; always naming the most popular item gives under 0.1
     assert said[-1][0] <= said[-1][1]
+    history = test.tokens.histories(np.flatnonzero(test.tokens.lengths == 4))
+    with torch.no_grad():
+        told = encoder(*(torch.from_numpy(part) for part in (history.items, history.events, history.gaps)))
+    until = told.gap_logits[:, 1:4].argmax(-1)  # a step takes 20 seconds: at least 2 ** 4, not 2 ** 5
+    assert (until == 5).float().mean() > 0.9
     facts = read_config(tmp_path / "encoder", "encoder")["slatewise_artefact"]["facts"]
     assert facts["sessions"] + facts["validation_sessions"] == len(train)
     assert facts["validation_loss"] < np.log(24) * 0.7
