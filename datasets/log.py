@@ -129,9 +129,25 @@ class ShopLog:
         return item, code, np.asarray(seconds, dtype=np.float64), slate, position
 
     @cached_property
+    def _searches(self) -> tuple[tuple[str, ...], Ints | None]:
+        if "query" not in self.events:
+            return ("",), None
+        asked = self.events["query"].astype(object).where(self.events["query"].notna(), "")
+        place, texts = pd.factorize(asked.astype(str).str.strip())
+        named = {text: number for number, text in enumerate((text for text in texts if text), start=1)}
+        if not named:
+            return ("",), None
+        return ("", *named), np.array([named.get(text, 0) for text in texts], np.int64)[place]
+
+    @property
+    def queries(self) -> tuple[str, ...]:
+        """Different texts that shoppers searched for, by the numbers of `tokens.queries`; entry 0 is empty."""
+        return self._searches[0]
+
+    @cached_property
     def _tokenised(self) -> tuple[Tokens, Ints]:
         item, code, seconds, slate, position = self._columns
-        return tokenise(self.session_of_event, item, code, seconds, slate, position)
+        return tokenise(self.session_of_event, item, code, seconds, slate, position, self._searches[1])
 
     @property
     def tokens(self) -> Tokens:

@@ -30,12 +30,14 @@ class History:
         events: (B, T) int64 codes of `Event`, 0 where padded.
         gaps: (B, T) float32 seconds since the token before; 0 for a session's first.
         lengths: (B,) int64 number of tokens of each row, in [0, T].
+        queries: (B, T) int64 number of the search that led to each token, 0 where none did; None if none is known.
     """
 
     items: Ints
     events: Ints
     gaps: Floats
     lengths: Ints
+    queries: Ints | None = None
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -57,12 +59,15 @@ class Tokens:
         events: (T,) int64 codes of `Event`.
         gaps: (T,) float32 seconds since the session's token before; 0 for its first.
         offsets: (S + 1,) int64.
+        queries: (T,) int64 number of the search that led to the token, 0 where none did; None if none is known. Whoever
+            made the tokens keeps the texts, for instance `ShopLog.queries`.
     """
 
     items: Ints
     events: Ints
     gaps: Floats
     offsets: Ints
+    queries: Ints | None = None
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -77,7 +82,8 @@ class Tokens:
         lengths = self.lengths[sessions]
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
         source = np.repeat(self.offsets[sessions] - offsets[:-1], lengths) + np.arange(offsets[-1])
-        return Tokens(self.items[source], self.events[source], self.gaps[source], offsets)
+        queries = None if self.queries is None else self.queries[source]
+        return Tokens(self.items[source], self.events[source], self.gaps[source], offsets, queries)
 
     def histories(self, sessions: Ints, upto: Ints | None = None, last: int | None = None) -> History:
         """Padded histories of some sessions.
@@ -103,11 +109,18 @@ class Tokens:
             np.where(held, self.events[source], 0),
             np.where(held, self.gaps[source], 0).astype(np.float32),
             lengths.astype(np.int64),
+            None if self.queries is None else np.where(held, self.queries[source], 0),
         )
 
 
 def tokenise(
-    session: Ints, item: Ints, event: Ints, seconds: NDArray[np.float64], slate: Ints, position: Ints
+    session: Ints,
+    item: Ints,
+    event: Ints,
+    seconds: NDArray[np.float64],
+    slate: Ints,
+    position: Ints,
+    query: Ints | None = None,
 ) -> tuple[Tokens, Ints]:
     """Tokens of sessions given their events.
 
@@ -118,6 +131,8 @@ def tokenise(
         seconds: (E,) time of the event in seconds.
         slate: (E,) a number naming the slate the event belongs to, -1 for none.
         position: (E,) place of an impression in its slate, 0-based; -1 where unknown.
+        query: (E,) number of the search that the event answers, 0 for none; None where no event has one. A slate's
+            events share its search, and a token has the first of its events'.
 
     Returns:
         The tokens, and (E,) the number of the token each event went into, counted over all sessions, -1 for none
@@ -144,7 +159,20 @@ def tokenise(
     offsets = np.searchsorted(owner, np.arange(n_sessions + 1)).astype(np.int64)
     of_event = np.full(len(session), -1, np.int64)
     of_event[kept] = token
-    return Tokens(i[first].astype(np.int64), deepest.astype(np.int64), gaps, offsets), of_event
+    asked = None if query is None else _queries(query, slate, of_event, len(first))
+    return Tokens(i[first].astype(np.int64), deepest.astype(np.int64), gaps, offsets, asked), of_event
+
+
+def _queries(query: Ints, slate: Ints, token: Ints, n_tokens: int) -> Ints:
+    """(T,) search of each token."""
+    answers = np.flatnonzero((query > 0) & (slate >= 0))
+    of_slate = np.zeros(int(slate.max(initial=-1)) + 2, np.int64)  # its last entry is for "no slate"
+    of_slate[slate[answers][::-1]] = query[answers][::-1]  # of several the first stays
+    full = np.where(query > 0, query, of_slate[slate])
+    asked = np.flatnonzero((full > 0) & (token >= 0))
+    found = np.zeros(n_tokens, np.int64)
+    found[token[asked][::-1]] = full[asked][::-1]
+    return found
 
 
 def _foldable(event: Ints) -> NDArray[np.bool_]:

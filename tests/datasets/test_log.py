@@ -88,6 +88,21 @@ def test_tokens_of_a_log() -> None:
     assert tokens.gaps.tolist() == [0, 14, 26, 31, 28, 0, 0]
 
 
+def test_searches_are_numbered_in_the_order_in_which_they_come() -> None:
+    log = log_of(SHOWN)
+    assert log.queries == ("",)
+    assert log.tokens.queries is None
+    events = log.events.assign(query=None)
+    events.loc[[0, 3, 10], "query"] = ["red lamp", " oak desk ", "red lamp"]
+    events.loc[[4], "query"] = ""
+    searched = ShopLog(events, log.catalogue)
+    assert searched.queries == ("", "red lamp", "oak desk")
+    assert searched.tokens.queries is not None
+    assert searched.tokens.queries.tolist() == [1, 2, 0, 0, 1, 0, 0]  # the slate of d answers its impression's search
+    without = ShopLog(log.events.drop(columns="query"), log.catalogue)
+    assert without.queries == ("",)
+
+
 def test_sessions_are_listed_in_order() -> None:
     sessions = log_of(SHOWN, {"u": "shopper of s"}).sessions
     assert sessions["session_id"].tolist() == ["s", "t", "u"]

@@ -228,6 +228,33 @@ def test_a_part_holds_the_sessions_asked_for_in_the_order_given(three_sessions: 
     assert three_sessions.part(np.zeros(0, np.int64)).offsets.tolist() == [0]
 
 
+def test_a_token_has_the_search_that_led_to_it_also_where_its_slate_alone_names_it() -> None:
+    columns = np.array(
+        [  # session, item, event, slate, position, query
+            (0, 5, Event.VIEW, -1, -1, 0),
+            (0, 5, Event.CART, -1, -1, 2),  # the first search of its token
+            (0, 5, Event.PURCHASE, -1, -1, 3),
+            (0, 6, Event.IMPRESSION, 7, 0, 1),
+            (0, 8, Event.IMPRESSION, 7, 1, 0),
+            (0, 8, Event.CLICK, 7, -1, 0),  # clicked on a slate that answers a search
+            (1, 9, Event.IMPRESSION, 3, 0, 4),
+            (1, 5, Event.VIEW, -1, -1, 0),
+        ]
+    ).T
+    session, item, event, slate, position, query = columns
+    tokens, _ = tokenise(session, item, event, np.arange(8.0), slate, position, query)
+    assert tokens.items.tolist() == [5, 8, 9, 5]
+    assert tokens.queries is not None
+    assert tokens.queries.tolist() == [2, 1, 4, 0]
+    part = tokens.part(np.array([1, 0])).queries
+    assert part is not None
+    assert part.tolist() == [4, 0, 2, 1]
+    history = tokens.histories(np.array([0, 1]), upto=np.array([2, 1]))
+    assert history.queries is not None
+    assert history.queries.tolist() == [[2, 1], [4, 0]]
+    assert tokenise(session, item, event, np.arange(8.0), slate, position)[0].queries is None
+
+
 def test_histories_of_no_sessions_and_of_empty_ones() -> None:
     nothing = Tokens(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32), np.zeros(3, np.int64))
     assert nothing.histories(np.array([0, 1])).lengths.tolist() == [0, 0]
