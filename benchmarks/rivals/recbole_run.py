@@ -4,7 +4,7 @@ Runs inside the environment that `rivals/environment.py` builds; imports nothing
 models, losses, optimizer, early stopping and validation are used; from outside come the clock that ends a training, and
 the code that ranks the test prefixes, which is that of every other model.
 
-    python -m rivals.recbole_run SASRec DATA.npz FOLDER --budget-seconds 7200 --seed 0
+    PYTHONPATH=benchmarks ENVIRONMENT/bin/python -m rivals.recbole_run SASRec DATA.npz FOLDER --budget-seconds 7200
 """
 
 import argparse
@@ -26,12 +26,18 @@ from recbole.data.interaction import Interaction  # pyright: ignore[reportMissin
 from recbole.trainer import Trainer  # pyright: ignore[reportMissingImports]
 from recbole.utils import get_model, init_seed  # pyright: ignore[reportMissingImports]
 
-# Chosen by validation trials on Diginetica; benchmarks/README.md tells how. What is not named is RecBole's default.
+# Chosen by validation trials, as benchmarks/README.md tells. What is not named is RecBole's default.
 SETTINGS: dict[str, dict[str, Any]] = {
-    "SASRec": {"hidden_size": 64, "inner_size": 256, "hidden_dropout_prob": 0.2, "attn_dropout_prob": 0.2},
-    "GRU4Rec": {"embedding_size": 64, "hidden_size": 128, "dropout_prob": 0.3},
+    "SASRec": {
+        "hidden_size": 64,
+        "inner_size": 256,
+        "hidden_dropout_prob": 0.2,
+        "attn_dropout_prob": 0.2,
+        "learning_rate": 1e-3,
+    },
+    "GRU4Rec": {"embedding_size": 64, "hidden_size": 128, "dropout_prob": 0.3, "learning_rate": 4e-3},
 }
-COMMON = {"loss_type": "CE", "train_neg_sample_args": None, "train_batch_size": 512, "learning_rate": 1e-3}
+COMMON = {"loss_type": "CE", "train_neg_sample_args": None}
 LONGEST = 50  # items of a prefix that are read, at most: RecBole's default
 RESERVE = 5  # seconds of the budget kept for what comes after the last validation
 
@@ -40,6 +46,13 @@ def longest(data: PrefixData) -> int:
     """Items of a prefix that are read: all of 99 in 100 training prefixes. Each more is padding that costs time."""
     place = np.concatenate([np.arange(1, n) for n in np.diff(data.train_offsets)])
     return int(min(max(np.quantile(place, 0.99), 10), LONGEST))
+
+
+def batch_size(data: PrefixData) -> int:
+    """Examples a batch, 512 for large data sets; smaller ones need small batches to have enough steps in the budget."""
+    learn = data.before_tail()
+    fitting = (len(learn.train_items) - learn.n_train) / 1_300  # an epoch of Diginetica is some 1 300 batches of 512
+    return int(min(max(2 ** round(np.log2(max(fitting, 1))), 64), 512))
 
 
 def write_atomic(data: PrefixData, folder: Path, width: int) -> None:
@@ -66,23 +79,19 @@ def write_atomic(data: PrefixData, folder: Path, width: int) -> None:
             )
 
 
-def configure(model: str, folder: Path, width: int, seed: int, changes: dict[str, Any]) -> Config:
-    """RecBole's settings for one run on the processor."""
+def configure(model: str, folder: Path, seed: int, settings: dict[str, Any]) -> Config:
+    """RecBole's settings for one run on the processor: `settings`, and where the data are and how it is judged."""
     return Config(
         model=model,
         dataset="prefixes",
         config_dict={
-            **COMMON,
-            **SETTINGS[model],
             "USER_ID_FIELD": "session_id",
             "load_col": {"inter": ["session_id", "item_id_list", "item_id"]},
             "alias_of_item_id": ["item_id_list"],
             "benchmark_filename": ["train", "valid", "test"],
             "data_path": str(folder),
             "checkpoint_dir": str(folder / "saved"),
-            "MAX_ITEM_LIST_LENGTH": width,
             "epochs": 300,
-            "stopping_step": 3,
             "metrics": ["Recall", "MRR"],
             "topk": [K],
             "valid_metric": f"MRR@{K}",
@@ -91,7 +100,7 @@ def configure(model: str, folder: Path, width: int, seed: int, changes: dict[str
             "use_gpu": False,
             "show_progress": False,
             "seed": seed,
-            **changes,
+            **settings,
         },
     )
 
@@ -209,9 +218,11 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     data = read_prefixes(args.data)
-    width = args.set.get("MAX_ITEM_LIST_LENGTH") or longest(data)
+    chosen = {"train_batch_size": batch_size(data), "MAX_ITEM_LIST_LENGTH": longest(data)}
+    settings = {**COMMON, **SETTINGS[args.model], **chosen, **args.set}
+    width = settings["MAX_ITEM_LIST_LENGTH"]
     write_atomic(data, args.folder / "prefixes", width)
-    config = configure(args.model, args.folder, width, args.seed, args.set)
+    config = configure(args.model, args.folder, args.seed, settings)
     logging.getLogger().setLevel(logging.ERROR)
     init_seed(args.seed, True)
     dataset = create_dataset(config)
@@ -228,11 +239,10 @@ def main() -> None:
     spent = cpu_seconds()
     np.save(args.folder / "ranks.npy", rank_test(model, dataset, data, width))
     best = max(trainer.history, key=lambda one: one["recall_at_20"] + one["mrr_at_20"])
-    named = {**COMMON, **SETTINGS[args.model], **args.set, "MAX_ITEM_LIST_LENGTH": width}
     run = {
         "cpu_seconds": round(spent, 1),
         "wall_seconds": round(time.monotonic() - began, 1),
-        "settings": named,
+        "settings": settings,
         "ended_by": ended,
         "best": best,
         "epochs": trainer.history,
