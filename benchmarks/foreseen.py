@@ -1,4 +1,4 @@
-"""What comes next in held-out sessions: the questions, the ranks of the answers, and intervals over sessions.
+"""What comes next in held-out sessions: the questions, the ranks of the answers, and intervals.
 
 Shapes: M questions, N items, D width of vectors.
 """
@@ -88,29 +88,30 @@ def reciprocal(rank: Ints, k: int = 20) -> NDArray[np.float64]:
 
 
 def mean_interval(
-    values: NDArray[np.float64], session: Ints, *, resamples: int = 2_000, seed: int = 0
+    values: NDArray[np.float64], session: Ints, training: Ints, *, resamples: int = 2_000, seed: int = 0
 ) -> tuple[float, list[float]]:
-    """The mean over questions, and its 95 % interval from resampling whole sessions.
+    """The mean over questions, and its 95 % interval from resampling sessions and trainings.
 
     Args:
-        values: (M,), for instance a difference of two models' `recall` on the same questions; those of several
-            trainings may follow each other.
-        session: (M,) numbers; questions of one session are drawn together, over all trainings.
+        values: (M,), for instance a difference of two models' `recall` on the same questions.
+        session: (M,) numbers; a session is drawn as a whole, and for all trainings together.
+        training: (M,) numbers of the trainings that the values come from; drawn likewise.
         resamples: bootstrap samples.
-        seed: of the resampling; equal sessions and seeds draw the same samples.
+        seed: of the resampling; equal sessions, trainings and seeds draw the same samples.
 
     Raises:
         ValueError: there are no questions.
     """
     if not len(values):
         raise ValueError("no question was asked, so there is no mean")
-    _, group = np.unique(session, return_inverse=True)
-    total, count = np.bincount(group, values), np.bincount(group)
-    rng = np.random.default_rng(seed)
-    n = len(count)
-    drawn = []
-    for _ in range(resamples):
-        times = np.bincount(rng.integers(0, n, n), minlength=n)
-        drawn.append((times @ total) / (times @ count))
+    groups = [np.unique(names, return_inverse=True)[1] for names in (training, session)]
+    shape = tuple(int(group.max()) + 1 for group in groups)
+    cell = np.ravel_multi_index(tuple(groups), shape)
+    total, count = (np.bincount(cell, weights, shape[0] * shape[1]).reshape(shape) for weights in (values, None))
+    rng, drawn = np.random.default_rng(seed), []
+    while len(drawn) < resamples:
+        times = [np.bincount(rng.integers(0, n, n), minlength=n) for n in shape]
+        if asked := times[0] @ count @ times[1]:
+            drawn.append(times[0] @ total @ times[1] / asked)
     low, high = np.quantile(drawn, [0.025, 0.975])
     return float(values.mean()), [float(low), float(high)]

@@ -8,10 +8,10 @@ A token is the sum of its parts: of its item the text, an embedding of its own (
 of event; the time since the token before (gap). Each log is cut by time: 70 % of the sessions to learn from, 10 % for
 early stopping, the latest 20 % to judge by. There the next choice is asked for among all items. Every row of the table
 is a training without that part, three seeds each, and shows what the full encoder has more: Recall@20 and MRR@20, with
-95 % intervals from resampling sessions, which are the same for both (paired). A part whose interval lies above 0
-helps; one whose interval holds 0 has not been shown to. Parts that a log does not have are named, not measured:
-text that is only the item's id, prices or categories that are all alike, events all of one kind, gaps without a clock.
-Texts name the category and the brand too, so what these add is beside what the text says of them. The last line is one
+95 % intervals from resampling sessions and seeds, which are the same for both (paired). A part helps (hurts) that has
+an interval above (below) 0; where both hold 0, nothing is shown. Parts that a log does not have are named only: text that
+is just the item's id, prices or categories that are all alike, events all of one kind, gaps without a clock. Texts name
+the category and the brand too, so what these add is beside what the text says of them. The last line is one
 JSON object.
 """
 
@@ -56,7 +56,7 @@ STUDIES = {"gmerch": Study(2_000), "eshop2008": Study(10_000), "jd_micro": Study
 QUICK = {
     "gmerch": Study(2_000, {"epochs": 4}),
     "eshop2008": Study(1_000, {"epochs": 3}),
-    "jd_micro": Study(150, {"epochs": 3}),
+    "jd_micro": Study(500, {"epochs": 5}),
 }
 
 
@@ -99,26 +99,30 @@ def measure(name: str, log: ShopLog, study: Study, seeds: int, scratch: Path) ->
             found.setdefault(left_out, []).append(trained_ranks(train, test, text, config, folder))
         hits = ", ".join(f"{recall(rank).mean():.4f}" for rank in found[left_out])
         print(f"{name}, without {left_out or 'nothing'}: Recall@20 {hits}", flush=True)
-    session = np.tile(Questions.of(test.tokens).session, seeds)
-    rows = [figures(name, FULL, found[""], found[""], session)]
+    session = Questions.of(test.tokens).session
+    both = np.tile(session, seeds), np.repeat(np.arange(seeds), len(session))
+    rows = [figures(name, FULL, found[""], found[""], *both)]
     for part in STUDIED:
         in_log = part in there
-        rows.append(figures(name, part, found[part], found[""], session) if in_log else {"log": name, "part": part})
+        rows.append(figures(name, part, found[part], found[""], *both) if in_log else {"log": name, "part": part})
         rows[-1]["in_log"] = in_log
     return rows
 
 
-def figures(name: str, part: str, without: list[Ints], full: list[Ints], session: Ints) -> dict[str, Any]:
+def figures(
+    name: str, part: str, without: list[Ints], full: list[Ints], session: Ints, training: Ints
+) -> dict[str, Any]:
     """The figures of the encoder without a part, and what the full one has more."""
     row: dict[str, Any] = {"log": name, "part": part, "questions": len(without[0])}
     for metric, of in (("recall@20", recall), ("mrr@20", reciprocal)):
-        value, interval = mean_interval(of(np.concatenate(without)), session)
-        adds, adds_interval = mean_interval(of(np.concatenate(full)) - of(np.concatenate(without)), session)
+        value, interval = mean_interval(of(np.concatenate(without)), session, training)
+        adds, adds_interval = mean_interval(of(np.concatenate(full)) - of(np.concatenate(without)), session, training)
         by_seed = [float(of(rank).mean()) for rank in without]
         row[metric] = {"without": value, "interval": interval, "by_seed": by_seed, "median": statistics.median(by_seed)}
         row[metric] |= {"adds": adds, "adds_interval": adds_interval}
-    low, high = row["recall@20"]["adds_interval"]
-    row["verdict"] = "helps" if low > 0 else "hurts" if high < 0 else "not shown to help"
+    intervals = [row[metric]["adds_interval"] for metric in ("recall@20", "mrr@20")]
+    helps, hurts = any(low > 0 for low, _ in intervals), any(high < 0 for _, high in intervals)
+    row["verdict"] = "helps and hurts" if helps and hurts else "helps" if helps else "hurts" if hurts else "not shown"
     return row
 
 

@@ -18,8 +18,8 @@ Rivals, given the same sessions:
   encoder without text     trained likewise, text left out of its parts
 
 Each tenth is a training of its own, with another seed: ten on gmerch, which is small, so that every item is held out
-once, and three on online_retail. Intervals (95 %) come from resampling sessions over all trainings. Figures are
-Recall@20. The last line is one JSON object.
+once, and three on online_retail. Intervals (95 %) come from resampling sessions and trainings; differences are paired.
+Figures are Recall@20. The last line is one JSON object.
 """
 
 import argparse
@@ -166,8 +166,8 @@ def figures(found: Answers) -> list[dict[str, Any]]:
     rows = []
     for kind, asked in (("unseen", unseen), ("seen", ~unseen), ("all", np.ones(len(unseen), bool))):
         for model, hit in hits.items():
-            value, interval = mean_interval(hit[asked], session[asked])
-            more, more_interval = mean_interval((hits[ENCODER] - hit)[asked], session[asked])
+            value, interval = mean_interval(hit[asked], session[asked], training[asked])
+            more, more_interval = mean_interval((hits[ENCODER] - hit)[asked], session[asked], training[asked])
             by_training = [float(hit[asked & (training == one)].mean()) for one in range(len(found.session))]
             row: dict[str, Any] = {"model": model, "kind": kind, "questions": int(asked.sum()), "recall@20": value}
             row |= {"interval": interval, "median": statistics.median(by_training), "by_training": by_training}

@@ -61,11 +61,18 @@ def test_ranks_count_from_one_and_equals_stand_before_the_answer(foreseen: Modul
 
 
 def test_intervals_resample_whole_sessions(foreseen: ModuleType) -> None:
-    session = np.array([0, 0, 0, 1])
-    mean, (low, high) = foreseen.mean_interval(np.array([1.0, 1.0, 1.0, 0.0]), session)
+    session, once = np.array([0, 0, 0, 1]), np.zeros(4, np.int64)
+    mean, (low, high) = foreseen.mean_interval(np.array([1.0, 1.0, 1.0, 0.0]), session, once)
     assert mean == 0.75
     assert (low, high) == (0.0, 1.0)  # drawn twice: the long session, the short one, or both
-    same, (low, high) = foreseen.mean_interval(np.full(4, 0.3), session)
+    same, (low, high) = foreseen.mean_interval(np.full(4, 0.3), session, once)
     assert (same, low, high) == pytest.approx((0.3, 0.3, 0.3))
     with pytest.raises(ValueError, match="no question"):
-        foreseen.mean_interval(np.zeros(0), np.zeros(0, np.int64))
+        foreseen.mean_interval(np.zeros(0), np.zeros(0, np.int64), np.zeros(0, np.int64))
+
+
+def test_intervals_know_that_trainings_differ(foreseen: ModuleType) -> None:
+    session, training = np.tile(np.arange(50), 2), np.repeat([0, 1], 50)
+    mean, (low, high) = foreseen.mean_interval(np.repeat([0.2, 0.6], 50), session, training)
+    assert mean == pytest.approx(0.4)
+    assert (low, high) == pytest.approx((0.2, 0.6))
