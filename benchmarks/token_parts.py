@@ -9,10 +9,10 @@ of event; the time since the token before (gap). Each log is cut by time: 70 % o
 early stopping, the latest 20 % to judge by. There the next choice is asked for among all items. Every row of the table
 is a training without that part, three seeds each, and shows what the full encoder has more: Recall@20 and MRR@20, with
 95 % intervals from resampling sessions and seeds, which are the same for both (paired). A part helps (hurts) that has
-an interval above (below) 0; where both hold 0, nothing is shown. Parts that a log does not have are named only: text that
-is just the item's id, prices or categories that are all alike, events all of one kind, gaps without a clock. Texts name
-the category and the brand too, so what these add is beside what the text says of them. The last line is one
-JSON object.
+an interval above (below) 0; where both hold 0, nothing is shown. Parts that a log does not have are named only: text
+that is just the item's id, prices or categories that are all alike, events all of one kind, gaps without a clock. Texts
+name the category and the brand too, so what these add is beside what the text says of them. The last line is one JSON
+object.
 """
 
 import argparse
