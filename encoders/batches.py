@@ -44,9 +44,10 @@ class PackedBatch:
 
     Attributes:
         items, events: int64, 0 at padding and where a session begins. gaps: float32.
+        queries: int64 number of the search that led to the token, 0 for none.
         session: int64 number of the session within its row, from 1; 0 at padding.
         place: int64 place within the session, 0 for the token that begins it.
-        next_items, next_events: int64 of the next token, 0 where there is none. next_gaps: float32.
+        next_items, next_events, next_queries: int64 of the next token, 0 where there is none. next_gaps: float32.
         follows: bool, there is a next token. chosen: bool, and it is the shopper's own choice (no ignored slate).
         ends: bool, the session ends here. knows_end: bool, whether it does is known: not where a session was cut.
         buys: bool, a purchase is still to come.
@@ -55,11 +56,13 @@ class PackedBatch:
     items: Tensor
     events: Tensor
     gaps: Tensor
+    queries: Tensor
     session: Tensor
     place: Tensor
     next_items: Tensor
     next_events: Tensor
     next_gaps: Tensor
+    next_queries: Tensor
     follows: Tensor
     chosen: Tensor
     ends: Tensor
@@ -148,9 +151,12 @@ def packed_batch(tokens: Tokens, layout: Layout, max_tokens: int, device: torch.
     is_token = place > 0
     items, events = np.where(is_token, tokens.items[token], 0), np.where(is_token, tokens.events[token], 0)
     gaps = np.where(is_token, tokens.gaps[token], 0)
+    queries = np.zeros_like(items) if tokens.queries is None else np.where(is_token, tokens.queries[token], 0)
     follows = place < lengths[owner]
     bought = np.cumsum(events == Event.PURCHASE)
-    next_items, next_events, next_gaps = (np.where(follows, np.roll(column, -1), 0) for column in (items, events, gaps))
+    next_items, next_events, next_gaps, next_queries = (
+        np.where(follows, np.roll(column, -1), 0) for column in (items, events, gaps, queries)
+    )
     whole = (tokens.lengths[layout.sessions] == lengths)[owner]
     # A session has a token at least, so nothing is learnt from it not ending before its first.
     knows_end = (follows | whole) & is_token
@@ -159,11 +165,13 @@ def packed_batch(tokens: Tokens, layout: Layout, max_tokens: int, device: torch.
         items,
         events,
         gaps.astype(np.float32),
+        queries,
         owner - np.searchsorted(layout.row, layout.row[owner]) + 1,
         place,
         next_items,
         next_events,
         next_gaps.astype(np.float32),
+        next_queries,
         follows,
         follows & (next_items > 0) & (next_events != Event.IMPRESSION),
         ~follows,

@@ -3,7 +3,7 @@
 import hashlib
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,7 @@ def pretrain(
     *,
     config: PretrainConfig | None = None,
     text: TextEncoder | NDArray[np.float32] | None = None,
+    queries: NDArray[np.float32] | None = None,
     inputs: Mapping[str, str] | None = None,
     warm_start: Path | None = None,
     tracker: Tracker | None = None,
@@ -58,6 +59,7 @@ def pretrain(
         out: folder of the artefact; `out.partial` while it is being built.
         config: settings; defaults when None.
         text: encoder of the item texts, or their vectors (N, E); all-MiniLM-L6-v2 when None.
+        queries: (Q + 1, E) vectors of `log.queries`, row 0 unread; by the encoder of the item texts when None.
         inputs: name -> id of the artefacts that `log` came from; a hash of its sessions when None.
         warm_start: folder of a trained encoder to begin with, of this shop or of another.
         tracker: told the figures of each pass over the sessions.
@@ -78,6 +80,7 @@ def pretrain(
         out,
         config=config,
         text=text,
+        queries=log.queries if queries is None and not isinstance(text, np.ndarray) else queries,
         inputs=inputs,
         warm_start=warm_start,
         about=_about(log),
@@ -96,6 +99,7 @@ def pretrain_tokens(
     *,
     config: PretrainConfig | None = None,
     text: TextEncoder | NDArray[np.float32] | None = None,
+    queries: Sequence[str] | NDArray[np.float32] | None = None,
     inputs: Mapping[str, str] | None = None,
     warm_start: Path | None = None,
     about: Mapping[str, Any] | None = None,
@@ -117,6 +121,8 @@ def pretrain_tokens(
         config: settings; defaults when None.
         text: encoder of the item texts, or their vectors (N, E), where E may be 0: items are then known by their
             other parts alone; all-MiniLM-L6-v2 when None.
+        queries: texts of the searches by their numbers in the tokens, entry 0 unread, or their vectors (Q + 1, E).
+            Without them, or with "query" left out of the parts, searches are not read.
         inputs: name -> id of the artefacts that the tokens came from; a hash of all that is read when None.
         warm_start: folder of a trained encoder of the same shape and text model to begin with. What it has learnt of
             sessions, texts, categories and brands is taken over, and of items that are described alike.
@@ -144,7 +150,11 @@ def pretrain_tokens(
         text = TextEncoder()
     read = hashlib.sha256(text.tobytes()).hexdigest()[:16] if isinstance(text, np.ndarray) else text.fingerprint
     settings = {**asdict(config), "text": read}
-    inputs = dict(inputs or {"log": _content(tokens, catalogue)})
+    if queries is None or "query" not in config.parts:
+        tokens = replace(tokens, queries=None)
+    elif isinstance(queries, np.ndarray):
+        settings["queries"] = hashlib.sha256(queries.tobytes()).hexdigest()[:16]
+    inputs = dict(inputs or {"log": _content(tokens, catalogue, queries)})
     start = WarmStart.load(warm_start) if warm_start else None
     told = text.about if isinstance(text, TextEncoder) else None
     if start:
@@ -155,14 +165,16 @@ def pretrain_tokens(
     with building(out, "encoder", settings, inputs, force=force) as draft:
         catalogue.save(draft.folder / CATALOGUE)
         vectors = text if isinstance(text, np.ndarray) else text.encode(catalogue.texts(), progress)
+        asked = None if tokens.queries is None else _query_vectors(queries, text, progress)
         train, held_out = _parts(tokens, config.validation_fraction)
-        model = _untrained(train, catalogue, vectors, config)
+        model = _untrained(train, catalogue, vectors, config, 0 if asked is None else asked.shape[1])
         draft.facts |= about or {}
         if told and model.config.text_dim:
             draft.facts["text_model"] = told
         if start:
             draft.facts["warm_start"] = start.into(model, catalogue)
-        run = Run(model, train, held_out, config, device)
+        model.config.save_pretrained(draft.folder)  # not trained, whoever opens the folder meanwhile
+        run = Run(model, train, held_out, config, device, asked)
         checkpoints = Checkpoints(draft.folder)
         with tracking(draft.folder / "logs", log_to, tracker) as run.tracker:
             state = run.train(checkpoints, progress)
@@ -215,23 +227,35 @@ def _parts(tokens: Tokens, held_out: float) -> tuple[Tokens, Tokens]:
     return tokens.part(order[:cut]), tokens.part(order[cut:])
 
 
-def _untrained(train: Tokens, catalogue: Catalogue, vectors: Floats, config: PretrainConfig) -> ShopSessionModel:
+def _query_vectors(
+    queries: Sequence[str] | Floats | None, text: TextEncoder | Floats, progress: Report | None
+) -> Floats:
+    """(Q + 1, E) text vectors of the searches, row 0 zero."""
+    if isinstance(queries, np.ndarray):
+        vectors = queries[1:]
+    elif isinstance(text, TextEncoder):
+        vectors = text.encode(list(queries or [""])[1:], progress)
+    else:
+        raise ValueError("texts of searches need a text encoder; give their vectors as you gave the items'")
+    return np.concatenate([np.zeros_like(vectors[:1]), vectors]).astype(np.float32)
+
+
+def _untrained(
+    train: Tokens, catalogue: Catalogue, vectors: Floats, config: PretrainConfig, query_dim: int
+) -> ShopSessionModel:
     seen = item_counts(train, catalogue.n_items) > 0
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        return ShopSessionModel.for_catalogue(config.model(), catalogue, vectors, seen)
+        return ShopSessionModel.for_catalogue(config.model(query_dim=query_dim), catalogue, vectors, seen)
 
 
-def _content(tokens: Tokens, catalogue: Catalogue) -> str:
+def _content(tokens: Tokens, catalogue: Catalogue, queries: Sequence[str] | Floats | None) -> str:
     """A hash of all that pretraining reads of a log."""
     digest = hashlib.sha256(" ".join(EVENT_CODES).encode())
-    parts: tuple[Ints | Floats, ...] = (
-        tokens.items,
-        tokens.events,
-        tokens.gaps,
-        tokens.offsets,
-        catalogue.known_prices,
-    )
+    parts: list[Ints | Floats] = [tokens.items, tokens.events, tokens.gaps, tokens.offsets, catalogue.known_prices]
+    if tokens.queries is not None:
+        parts.append(tokens.queries)
+        digest.update(b"" if isinstance(queries, np.ndarray) else "\0".join(queries or ()).encode())
     for part in parts:
         digest.update(np.ascontiguousarray(part).tobytes())
     digest.update("\0".join([*catalogue.item_ids[1:], *catalogue.texts()]).encode())

@@ -1,14 +1,13 @@
 """The session encoder: a causal Transformer from a shopper's history to a state in the space of the item vectors.
 
-Every token is the sum of its item (see `tower`), its event and the time since the token before; a learned token
-begins each history, so that the empty one has a state too. The blocks are transformers' Llama.
+Every token is the sum of its item (see `tower`), its event, the time since the token before, and the search that led to
+it, if one did; a learned token begins each history, so that the empty one has a state too. The blocks are transformers'
+Llama.
 
-Shapes: B histories, T tokens, N items, E widths of text vectors, D width of the state.
+Shapes: B histories, T tokens, N items, E width of text vectors, D width of the state.
 """
 
-import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -18,16 +17,17 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import AutoConfig, AutoModel, LlamaModel, PreTrainedModel
+from transformers import AutoConfig, AutoModel, LlamaModel
 from transformers import initialization as init
-from transformers.utils.generic import ModelOutput
 
-from ..datasets.artefact import read_config
 from ..datasets.catalogue import Catalogue
 from ..datasets.schema import N_EVENTS, Event
-from ..errors import ArtefactError, NotTrainedError
+from ..errors import ArtefactError
 from .batches import PackedBatch
+from .folders import TrainedModel, check_trained
 from .memory import SessionMemory
+from .outputs import ShopSessionOutput
+from .query import QueryReader
 from .quiet import quiet_transformers
 from .settings import GAP_EDGES, ShopSessionConfig
 from .tower import ItemTower, fit_to_items, item_rows
@@ -35,30 +35,7 @@ from .tower import ItemTower, fit_to_items, item_rows
 _GAPS = len(GAP_EDGES) + 1  # kinds of gaps told apart
 
 
-@dataclass
-class ShopSessionOutput(ModelOutput):
-    """What the model says after each token; position 0 is before the first.
-
-    Attributes:
-        states: (B, T + 1, D) unit length.
-        event_logits: (B, T + 1, N_EVENTS) of the next token's event.
-        end_logits: (B, T + 1) of the session ending here.
-        purchase_logits: (B, T + 1) of a purchase later in the session.
-        gap_logits: (B, T + 1, len(GAP_EDGES) + 1) of the time until the next token, by `gap_buckets`.
-        last_hidden_state: (B, T + 1, D) of the last block.
-    """
-
-    # Always set; a `ModelOutput` wants defaults.
-
-    states: Tensor = None  # pyright: ignore[reportAssignmentType]
-    event_logits: Tensor = None  # pyright: ignore[reportAssignmentType]
-    end_logits: Tensor = None  # pyright: ignore[reportAssignmentType]
-    purchase_logits: Tensor = None  # pyright: ignore[reportAssignmentType]
-    gap_logits: Tensor = None  # pyright: ignore[reportAssignmentType]
-    last_hidden_state: Tensor = None  # pyright: ignore[reportAssignmentType]
-
-
-class ShopSessionModel(PreTrainedModel):
+class ShopSessionModel(TrainedModel):
     """Causal Transformer over shop sessions; a `StateEncoder`.
 
     `forward` reads whole histories and is what pretraining runs. `encode` gives their last states. `step` appends one
@@ -78,6 +55,8 @@ class ShopSessionModel(PreTrainedModel):
         self.tower = ItemTower(config)
         self.reads_events = "event" in config.parts
         self.gaps = nn.Embedding(_GAPS, config.width) if "gap" in config.parts else None
+        self.query_in = QueryReader(config) if config.query_dim else None
+        self.query_out = QueryReader(config) if config.query_dim else None
         self.input_norm = nn.LayerNorm(config.width)
         self.dropout = nn.Dropout(config.dropout)
         self.backbone = LlamaModel(config.backbone())
@@ -97,6 +76,9 @@ class ShopSessionModel(PreTrainedModel):
                     init.zeros_(table.weight)  # so that items begin as their text, and rare ones stay near it
                 elif table is not None:
                     init.normal_(table.weight, std=self.config.initializer_range)
+        if isinstance(module, QueryReader):
+            for weight in module.parameters():
+                init.zeros_(weight)
 
     @classmethod
     def for_items(
@@ -203,16 +185,30 @@ class ShopSessionModel(PreTrainedModel):
         begin = self.backbone.embed_tokens.weight[Event.PADDING]
         return self.input_norm(begin).expand(rows, 1, -1)
 
-    def _tokens(self, item_inputs: Tensor, events: Tensor, gaps: Tensor) -> Tensor:
+    def _tokens(self, item_inputs: Tensor, events: Tensor, gaps: Tensor, queries: Tensor | None) -> Tensor:
         """(..., D) tokens as the blocks read them."""
         tokens = item_inputs
         if self.reads_events:
             tokens = tokens + self.backbone.embed_tokens(events)
         if self.gaps is not None:
             tokens = tokens + self.gaps(gap_buckets(gaps))
+        if queries is not None:
+            tokens = tokens + self._read(self.query_in, queries)
         return self.input_norm(tokens)
 
-    def forward(self, items: Tensor, events: Tensor, gaps: Tensor, lengths: Tensor | None = None) -> ShopSessionOutput:
+    def _read(self, reader: QueryReader | None, queries: Tensor) -> Tensor:
+        if reader is None:
+            raise ValueError("this encoder was trained without searches and cannot read any; leave queries out")
+        return reader(queries, self.tower)
+
+    def forward(
+        self,
+        items: Tensor,
+        events: Tensor,
+        gaps: Tensor,
+        lengths: Tensor | None = None,
+        queries: Tensor | None = None,
+    ) -> ShopSessionOutput:
         """Read whole histories.
 
         Args:
@@ -220,20 +216,24 @@ class ShopSessionModel(PreTrainedModel):
             events: (B, T) int64 codes of `Event`.
             gaps: (B, T) float32 seconds since the token before.
             lengths: (B,) tokens of each row; unused, for later tokens do not touch earlier states.
+            queries: (B, T, E) text vectors of the searches that led to the tokens, zero where none did.
         """
         del lengths
-        return self._output(self._hidden(items, events, gaps))
+        return self._output(self._hidden(items, events, gaps, queries))
 
-    def read_packed(self, batch: PackedBatch, item_inputs: Tensor | None = None) -> ShopSessionOutput:
+    def read_packed(
+        self, batch: PackedBatch, item_inputs: Tensor | None = None, queries: Tensor | None = None
+    ) -> ShopSessionOutput:
         """Read sessions packed into rows, as training does; all that comes back is (R, L, ...), place by place.
 
         Args:
             batch: R rows of L places; what is said at padding means nothing.
             item_inputs: (R, L, D) the tower's vectors of the items, where the caller has them; for training on part of
                 a large catalogue.
+            queries: (R, L, E) text vectors of the searches that led to the tokens, zero where none did.
         """
         inputs = self._inputs(batch.items) if item_inputs is None else item_inputs
-        tokens = self._tokens(inputs, batch.events, batch.gaps)
+        tokens = self._tokens(inputs, batch.events, batch.gaps, queries)
         tokens = torch.where((batch.place == 0)[..., None], self._tokens_begin(1), tokens)
         return self._output(self._blocks(tokens, batch.in_sight(self.config.window), batch.place))
 
@@ -248,9 +248,9 @@ class ShopSessionModel(PreTrainedModel):
             last_hidden_state=hidden,
         )
 
-    def _hidden(self, items: Tensor, events: Tensor, gaps: Tensor) -> Tensor:
+    def _hidden(self, items: Tensor, events: Tensor, gaps: Tensor, queries: Tensor | None) -> Tensor:
         """(B, T + 1, D) after each token, the one that begins the history first."""
-        tokens = self._tokens(self._inputs(items), events, gaps)
+        tokens = self._tokens(self._inputs(items), events, gaps, queries)
         tokens = torch.cat([self._tokens_begin(items.shape[0]), tokens], dim=1)
         position = torch.arange(tokens.shape[1], device=items.device)
         back = position[:, None] - position  # (T + 1, T + 1) how far back a key lies
@@ -268,11 +268,39 @@ class ShopSessionModel(PreTrainedModel):
         return self.tower(used)[place]
 
     @torch.no_grad()
-    def encode(self, items: Tensor, events: Tensor, gaps: Tensor, lengths: Tensor) -> Tensor:
-        """(B, D) unit states of whole histories, (B, T) each, zeros after `lengths`; exports to ONNX."""
-        hidden = self._hidden(items, events, gaps)
+    def encode(
+        self, items: Tensor, events: Tensor, gaps: Tensor, lengths: Tensor, queries: Tensor | None = None
+    ) -> Tensor:
+        """(B, D) unit states of whole histories, (B, T) each, zeros after `lengths`; exports to ONNX.
+
+        `queries` are (B, T, E) text vectors of the searches that led to the tokens, zero where none did.
+        """
+        hidden = self._hidden(items, events, gaps, queries)
         last = hidden[torch.arange(items.shape[0], device=items.device), lengths]
         return F.normalize(self.project(last), dim=-1)
+
+    def towards(self, states: Tensor, queries: Tensor) -> Tensor:
+        """(..., D) unit states of shoppers (..., D) who now search, (..., E); a search of zeros changes nothing."""
+        return F.normalize(states + self._read(self.query_out, queries), dim=-1)
+
+    @torch.no_grad()
+    def scores(self, states: Tensor, queries: Tensor | None = None) -> Tensor:
+        """How likely each item is next: the logits of pretraining, over all items.
+
+        Args:
+            states: (B, D), from `encode` or a memory.
+            queries: (B, E) text vectors of what the shoppers search for now, zero for those who do not.
+
+        Returns:
+            (B, N + 1), -inf for index 0.
+
+        Raises:
+            ValueError: `queries` are given, and the encoder was trained without any.
+        """
+        states = states if queries is None else self.towards(states, queries)
+        scores = states @ self.item_vectors.T / self.config.item_temperature
+        scores[:, 0] = -torch.inf
+        return scores
 
     @torch.no_grad()
     def start(self, rows: int) -> SessionMemory:
@@ -282,7 +310,14 @@ class ShopSessionModel(PreTrainedModel):
         return SessionMemory(*(part.repeat(rows, *[1] * (part.ndim - 1)) for part in parts))
 
     @torch.no_grad()
-    def step(self, memory: SessionMemory, items: Tensor, events: Tensor, gaps: Tensor) -> SessionMemory:
+    def step(
+        self,
+        memory: SessionMemory,
+        items: Tensor,
+        events: Tensor,
+        gaps: Tensor,
+        queries: Tensor | None = None,
+    ) -> SessionMemory:
         """Append one token to each row, in place; a row whose item is 0 is left exactly as it was.
 
         Args:
@@ -290,8 +325,9 @@ class ShopSessionModel(PreTrainedModel):
             items: (B,) int64 dense item index.
             events: (B,) int64 codes of `Event`.
             gaps: (B,) float32 seconds since the token before.
+            queries: (B, E) text vectors of the searches that led to the tokens, zero where none did.
         """
-        tokens = self._tokens(self._prepared()[0][items], events, gaps)
+        tokens = self._tokens(self._prepared()[0][items], events, gaps, queries)
         return self._append(memory, tokens[:, None], items > 0)
 
     def _append(self, memory: SessionMemory, tokens: Tensor, active: Tensor) -> SessionMemory:
@@ -316,21 +352,13 @@ def load_encoder(folder: str | Path, *, device: str | torch.device = "cpu") -> S
         NotTrainedError: the encoder in it was never trained, or its pretraining was interrupted.
     """
     folder = Path(folder)
-    path = folder / "config.json"
-    if not path.is_file():
-        partial = folder if folder.name.endswith(".partial") else folder.with_name(folder.name + ".partial")
-        if partial.is_dir():
-            raise NotTrainedError(f"the pretraining of {folder} did not finish; run it again to resume from {partial}")
-        raise ArtefactError(f"{folder} holds no encoder (it has no config.json); pretrain one first")
-    config = json.loads(path.read_text(encoding="utf-8"))
-    if config.get("model_type") != ShopSessionConfig.model_type:
-        read_config(folder, "encoder")  # names what the folder holds instead
-    if not config.get("trained"):
-        raise NotTrainedError(f"the encoder in {folder} is not trained; run its pretraining to the end")
+    check_trained(folder)
     try:
         with quiet_transformers():
             model = ShopSessionModel.from_pretrained(folder, dtype=torch.float32)
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, RuntimeError) as error:
+        if isinstance(error, ArtefactError):
+            raise
         raise ArtefactError(f"{folder} holds weights that cannot be read ({error}); pretrain it again") from error
     model = model.to(device).eval()  # pyright: ignore[reportArgumentType]
     model.item_vectors  # noqa: B018  worked out here, so that an exported graph holds it and not the way to it

@@ -1,6 +1,7 @@
 """Settings of the session encoder: of the model, kept beside its weights, and of its pretraining."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from transformers import LlamaConfig, PreTrainedConfig
 
@@ -19,6 +20,7 @@ class ShopSessionConfig(PreTrainedConfig):
 
     n_items: int = 1
     text_dim: int = 384
+    query_dim: int = 0  # width of the text vectors of searches; 0 where there are none
     width: int = 64
     layers: int = 2
     heads: int = 4
@@ -125,8 +127,9 @@ class PretrainConfig:
         if self.temperature <= 0 or self.learning_rate <= 0 or self.validation_fraction == 0:
             raise ValueError("temperature, learning_rate and validation_fraction must be positive")
 
-    def model(self) -> ShopSessionConfig:
+    def model(self, *, query_dim: int = 0) -> ShopSessionConfig:
         """Settings of the model; the catalogue's part is filled in with the catalogue."""
         names = ("width", "layers", "heads", "kv_heads", "feed_forward", "window", "dropout", "id_dropout")
-        same = {name: getattr(self, name) for name in names}
-        return ShopSessionConfig(**same, parts=list(self.parts), item_temperature=self.temperature)
+        same: dict[str, Any] = {name: getattr(self, name) for name in names}
+        same |= {"parts": list(self.parts), "query_dim": query_dim if "query" in self.parts else 0}
+        return ShopSessionConfig(**same, item_temperature=self.temperature)

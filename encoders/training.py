@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.optim import AdamW
 
-from ..datasets.tokens import Tokens
+from ..datasets.tokens import Floats, Tokens
 from .batches import Layout, PackedBatch, layouts, packed_batch
 from .checkpoint import Checkpoints, Progress
 from .neighbours import item_counts
@@ -32,8 +32,15 @@ class Run:
     """A model, its optimizer, and the sessions it learns from and is judged by."""
 
     def __init__(
-        self, model: ShopSessionModel, train: Tokens, held_out: Tokens, config: PretrainConfig, device: str
+        self,
+        model: ShopSessionModel,
+        train: Tokens,
+        held_out: Tokens,
+        config: PretrainConfig,
+        device: str,
+        queries: Floats | None = None,
     ) -> None:
+        """Take what a run needs; `queries` are (Q + 1, E) text vectors of the tokens' searches, row 0 zero."""
         self.config, self.device = config, torch.device(device)
         self.tracker: Tracker | None = None  # told the figures of each pass
         self.train_tokens, self.held_out = train, held_out
@@ -41,6 +48,7 @@ class Run:
         self.model = model.to(self.device)  # pyright: ignore[reportArgumentType]
         self.candidates = torch.from_numpy(np.flatnonzero(counts)).to(self.device)
         self.chance = torch.from_numpy(counts / max(counts.sum(), 1)).to(self.device, torch.float32)
+        self.queries = torch.from_numpy(queries).to(self.device) if queries is not None else None
         self.optimizer = self._optimizer()
         self.batches = len(self._layouts(np.random.default_rng([config.seed, 0])))
 
@@ -117,9 +125,9 @@ class Run:
         used = torch.unique(torch.cat([batch.items.flatten(), candidates]))
         table = self.model.tower(used)  # rows of the items in this batch and their rivals
         inputs = F.embedding(torch.searchsorted(used, batch.items), table)  # its gradient is faster than an index's
-        output = self.model.read_packed(batch, item_inputs=inputs)
+        output = self.model.read_packed(batch, inputs, self._asked(batch.queries))
         rivals = F.normalize(F.embedding(torch.searchsorted(used, candidates), table), dim=1)
-        states = _at(output.states, chosen)
+        states = self._towards(_at(output.states, chosen), batch.next_queries.flatten()[chosen])
         logits = states @ rivals.T / self.config.temperature - correction  # (M, C)
         item = F.cross_entropy(logits, torch.searchsorted(candidates, targets)) if len(targets) else logits.sum()
         event = F.cross_entropy(_at(output.event_logits, follows), batch.next_events.flatten()[follows])
@@ -131,6 +139,15 @@ class Run:
         weights = self.config
         aside = weights.event_weight * event + weights.end_weight * end + weights.purchase_weight * buys
         return item + aside + weights.gap_weight * gap
+
+    def _asked(self, numbers: Tensor) -> Tensor | None:
+        """(..., E) text vectors of searches by number, None where the run has none."""
+        return None if self.queries is None else F.embedding(numbers, self.queries)
+
+    def _towards(self, states: Tensor, queries: Tensor) -> Tensor:
+        """States whose next item is foreseen: what is known to be searched for is no secret then."""
+        asked = self._asked(queries)
+        return states if asked is None else self.model.towards(states, asked)
 
     def _candidates(self, targets: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         """(C,) sorted items to tell apart, and (C,) what their logits are too high by.
@@ -160,7 +177,8 @@ class Run:
         for layout in layouts(lengths, pack=self.config.pack, size=_VALIDATION_TOKENS, rng=None):
             batch = packed_batch(self.held_out, layout, self.config.max_tokens, self.device)
             asked = batch.chosen & trained[batch.next_items]
-            states, targets = self.model.read_packed(batch).states[asked], batch.next_items[asked]
+            states = self.model.read_packed(batch, queries=self._asked(batch.queries)).states[asked]
+            states, targets = self._towards(states, batch.next_queries[asked]), batch.next_items[asked]
             for part in range(0, len(targets), max(_VALIDATION_CELLS // len(self.candidates), 1)):
                 some = slice(part, part + max(_VALIDATION_CELLS // len(self.candidates), 1))
                 sums += self._judged(states[some], targets[some], rivals)

@@ -91,6 +91,9 @@ def test_the_same_seed_gives_the_same_weights_and_a_killed_run_goes_on(
     assert torch.equal(torch.random.get_rng_state(), state)  # the global generator is left alone
     with pytest.raises(NotTrainedError, match="did not finish"):
         load_encoder(tmp_path / "killed")
+    for load in (load_encoder, ShopSessionModel.from_pretrained, AutoModel.from_pretrained):
+        with pytest.raises(NotTrainedError, match="is not trained"):
+            load(tmp_path / "killed.partial")
     saved = json.loads((tmp_path / "killed.partial" / "checkpoints" / "progress.json").read_text())
     assert len(saved["epochs"]) == 1
     torch.manual_seed(123)  # what else happens in the process does not matter

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel
 
@@ -38,7 +39,7 @@ def made(seed: int = 0, **settings: object) -> ShopSessionModel:
         with torch.no_grad():
             for weight in model.parameters():
                 weight.normal_(std=0.3)
-            model.tower.ids.weight[0] = 0
+            model.get_parameter("tower.ids.weight")[0] = 0
     return model.eval()
 
 
@@ -144,7 +145,7 @@ def test_an_item_never_seen_has_no_embedding_of_its_own() -> None:
     model = made()
     before = model.item_vectors.clone()
     with torch.no_grad():
-        model.tower.ids.weight += 1.0
+        model.get_parameter("tower.ids.weight").add_(1.0)
     model.train()
     model.eval()
     moved = (model.item_vectors - before).norm(dim=1) > 1e-4
@@ -156,7 +157,7 @@ def test_item_vectors_follow_the_weights_after_training() -> None:
     before = model.item_vectors.clone()
     model.train()
     with torch.no_grad():
-        model.tower.price.weight += 1.0
+        model.get_parameter("tower.price.weight").add_(1.0)
     model.eval()
     assert not close(model.item_vectors, before)
 
@@ -195,6 +196,26 @@ def test_an_untrained_encoder_is_refused(tmp_path: Path) -> None:
         load_encoder(tmp_path / "half")
     with pytest.raises(ArtefactError, match="pretrain one first"):
         load_encoder(tmp_path / "none")
+    for load in (ShopSessionModel.from_pretrained, AutoModel.from_pretrained):
+        with pytest.raises(NotTrainedError, match="is not trained"):
+            load(tmp_path / "new")
+    with quiet_transformers():
+        assert isinstance(AutoModel.from_pretrained(tmp_path / "new", allow_untrained=True), ShopSessionModel)
+
+
+def test_weights_that_are_missing_are_told_from_weights_that_are_trained(tmp_path: Path) -> None:
+    model = made(trained=True)
+    with quiet_transformers():
+        model.save_pretrained(tmp_path)
+    path = tmp_path / "model.safetensors"
+    weights = load_file(path)
+    del weights["project.weight"]
+    save_file(weights, path, {"format": "pt"})
+    with pytest.raises(ArtefactError, match=r"lacks 1 of its weights, first project\.weight"):
+        load_encoder(tmp_path)
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(ArtefactError, match="cannot be read"):
+        load_encoder(tmp_path)
 
 
 class _Encode(nn.Module):
