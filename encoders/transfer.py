@@ -235,7 +235,8 @@ class WarmStart:
         own = {f"tower.{name}" for name in ItemTower.PER_ITEM}
         own |= {"tower.text_mean", "tower.categories.weight", "tower.brands.weight"}
         for name in ours.keys() & theirs.keys() - own:
-            ours[name].copy_(theirs[name])
+            if ours[name].shape == theirs[name].shape:  # what reads searches may be as wide as other vectors
+                ours[name].copy_(theirs[name])
         tower, other = model.tower, self.model.tower
         new, old = model.config, self.model.config
         return {

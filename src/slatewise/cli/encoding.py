@@ -11,7 +11,7 @@ from ..datasets.log import ShopLog
 from .console import Reporter, checked
 from .inputs import Selection, catalogue_id, facts_of, id_of, learnt_from
 
-_NO_SETTINGS = ("text", "grown")  # recorded among an encoder's settings, and decided elsewhere
+_NO_SETTINGS = ("text", "queries", "grown")  # recorded among an encoder's settings, and decided elsewhere
 
 
 @dataclass(frozen=True, kw_only=True)
