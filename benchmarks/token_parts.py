@@ -52,7 +52,7 @@ class Study:
     settings: dict[str, Any] = field(default_factory=dict)
 
 
-STUDIES = {"gmerch": Study(2_000), "eshop2008": Study(10_000), "jd_micro": Study(1_500)}
+STUDIES = {"gmerch": Study(2_000), "eshop2008": Study(10_000), "jd_micro": Study(1_200)}
 QUICK = {
     "gmerch": Study(2_000, {"epochs": 4}),
     "eshop2008": Study(1_000, {"epochs": 3}),
