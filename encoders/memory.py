@@ -7,12 +7,15 @@ transformers cannot do (one length a layer); its attention is used as it is, thr
 Shapes: B rows, L layers, G key/value heads, W window, H width of a head, D width of the state.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Self
 
 import torch
 from torch import Tensor
 from transformers.cache_utils import Cache, CacheLayerMixin
+
+from .attention import compiled_write, write
 
 
 @dataclass(slots=True)
@@ -31,6 +34,17 @@ class SessionMemory:
     keys: Tensor
     values: Tensor
 
+    @classmethod
+    def empty(cls, width: int, ring: tuple[int, int, int, int], device: torch.device | str) -> Self:
+        """Memory of one shopper before the token that begins its history; `ring` is (L, G, W, H), `width` is D."""
+        state, length = torch.zeros(1, width, device=device), torch.zeros(1, dtype=torch.int64, device=device)
+        return cls(state, length, torch.zeros(1, *ring, device=device), torch.zeros(1, *ring, device=device))
+
+    def repeat(self, rows: int) -> "SessionMemory":
+        """Memory of `rows` shoppers who are where this one is."""
+        parts = (self.state, self.length, self.keys, self.values)
+        return SessionMemory(*(part.repeat(rows, *[1] * (part.ndim - 1)) for part in parts))
+
     def put(self, rows: Tensor, other: Self) -> None:
         """Overwrite some rows, in place, with all rows of `other`; `rows` holds row numbers or is a (B,) mask."""
         self.state[rows] = other.state
@@ -42,18 +56,17 @@ class SessionMemory:
         """The same memory on another device."""
         return SessionMemory(*(part.to(device) for part in (self.state, self.length, self.keys, self.values)))
 
-    def ring(self, active: Tensor) -> Cache:
+    def ring(self, active: Tensor, *, compiled: bool = False) -> Cache:
         """The memory as a cache of transformers, into which each layer writes the next token of the active rows.
 
         Args:
             active: (B,) bool; the other rows are left bit for bit as they are.
+            compiled: whether a compiler reads this.
         """
         place = self.length % self.keys.shape[3]
-        rows = torch.arange(len(place), device=place.device)
         layers = range(self.keys.shape[1])
-        return Cache(
-            layers=[_RingLayer(self.keys[:, layer], self.values[:, layer], rows, place, active) for layer in layers]
-        )
+        put = compiled_write if compiled else write
+        return Cache(layers=[_RingLayer(self.keys, self.values, layer, place, active, put) for layer in layers])
 
     def in_sight(self) -> Tensor:
         """(B, 1, 1, W) bool, places that the next token may attend to: those written, its own included."""
@@ -66,10 +79,18 @@ class _RingLayer(CacheLayerMixin):
 
     is_sliding = True
 
-    def __init__(self, keys: Tensor, values: Tensor, rows: Tensor, place: Tensor, active: Tensor) -> None:
+    def __init__(
+        self,
+        keys: Tensor,
+        values: Tensor,
+        layer: int,
+        place: Tensor,
+        active: Tensor,
+        put: Callable[[Tensor, int, Tensor, Tensor, Tensor], None],
+    ) -> None:
         super().__init__()
-        self.keys, self.values = keys, values
-        self.rows, self.place, self.active = rows, place, active[:, None, None]
+        self.keys, self.values, self.layer = keys, values, layer  # of all layers
+        self.place, self.active, self.put = place, active[:, None, None], put
         self.is_initialized = True
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
@@ -78,13 +99,12 @@ class _RingLayer(CacheLayerMixin):
     def update(
         self, key_states: Tensor, value_states: Tensor, *_args: object, **_kwargs: object
     ) -> tuple[Tensor, Tensor]:
-        """Write one token, (B, G, 1, H), and return the whole ring, (B, G, W, H)."""
+        """Write one token, (B, G, 1, H), and return the layer's whole ring, (B, G, W, H)."""
         assert self.keys is not None
         assert self.values is not None
         for ring, fresh in ((self.keys, key_states), (self.values, value_states)):
-            kept = ring[self.rows, :, self.place]  # (B, G, H)
-            ring[self.rows, :, self.place] = torch.where(self.active, fresh[:, :, 0], kept)
-        return self.keys, self.values
+            self.put(ring, self.layer, self.place, fresh[:, :, 0], self.active)
+        return self.keys[:, self.layer], self.values[:, self.layer]
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         """Width of the mask, and its offset: the ring is always seen whole."""

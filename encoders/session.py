@@ -7,7 +7,7 @@ Llama.
 Shapes: B histories, T tokens, N items, E width of text vectors, D width of the state.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -63,6 +63,7 @@ class ShopSessionModel(TrainedModel):
         self.project = nn.Linear(config.width, config.width, bias=False)
         self.heads = nn.Linear(config.width, N_EVENTS + 2 + _GAPS)  # next event, end, purchase later, next gap
         self._fixed: tuple[Tensor, Tensor, SessionMemory] | None = None
+        self._compiled: Callable[..., Tensor] | None = None
         self.register_load_state_dict_post_hook(_forget)
         self.post_init()
 
@@ -170,15 +171,12 @@ class ShopSessionModel(TrainedModel):
         return fixed
 
     def _first(self) -> SessionMemory:
-        config, device = self.config, self.device
-        ring = (1, config.layers, config.kv_heads, config.window, config.width // config.heads)
-        memory = SessionMemory(
-            torch.zeros(1, config.width, device=device),
-            torch.zeros(1, dtype=torch.int64, device=device),
-            torch.zeros(ring, device=device),
-            torch.zeros(ring, device=device),
-        )
-        return self._append(memory, self._tokens_begin(1), torch.ones(1, dtype=torch.bool, device=device))
+        config = self.config
+        ring = (config.layers, config.kv_heads, config.window, config.width // config.heads)
+        memory = SessionMemory.empty(config.width, ring, self.device)
+        memory.state = self._append(memory, self._tokens_begin(1), memory.length == 0)
+        memory.length += 1
+        return memory
 
     def _tokens_begin(self, rows: int) -> Tensor:
         """(rows, 1, D) the token that begins every history."""
@@ -305,9 +303,7 @@ class ShopSessionModel(TrainedModel):
     @torch.no_grad()
     def start(self, rows: int) -> SessionMemory:
         """Memory of `rows` shoppers who have done nothing yet."""
-        first = self._prepared()[2]
-        parts = (first.state, first.length, first.keys, first.values)
-        return SessionMemory(*(part.repeat(rows, *[1] * (part.ndim - 1)) for part in parts))
+        return self._prepared()[2].repeat(rows)
 
     @torch.no_grad()
     def step(
@@ -327,21 +323,43 @@ class ShopSessionModel(TrainedModel):
             gaps: (B,) float32 seconds since the token before.
             queries: (B, E) text vectors of the searches that led to the tokens, zero where none did.
         """
-        tokens = self._tokens(self._prepared()[0][items], events, gaps, queries)
-        return self._append(memory, tokens[:, None], items > 0)
+        advance = self._compiled or self._advance
+        state = advance(self._prepared()[0], memory, items, events, gaps, queries)
+        memory.state, memory.length = state, memory.length + (items > 0)
+        return memory
 
-    def _append(self, memory: SessionMemory, tokens: Tensor, active: Tensor) -> SessionMemory:
-        output = self.backbone(
+    def compile_step(self) -> Self:
+        """Compile `step` for the sizes of batches that it meets from now on; the first two of them take a while.
+
+        Steps then give what they gave before, to 1e-5. How much faster they are depends on the machine: measure.
+        """
+        self._compiled = torch.compile(self._advance)
+        return self
+
+    def _advance(
+        self,
+        table: Tensor,
+        memory: SessionMemory,
+        items: Tensor,
+        events: Tensor,
+        gaps: Tensor,
+        queries: Tensor | None,
+    ) -> Tensor:
+        tokens = self._tokens(table[items], events, gaps, queries)
+        return self._append(memory, tokens[:, None], items > 0, compiled=self._compiled is not None)
+
+    def _append(self, memory: SessionMemory, tokens: Tensor, active: Tensor, *, compiled: bool = False) -> Tensor:
+        """(B, D) the states after one more token of the active rows, whose keys and values go into the ring."""
+        forward: Any = self.backbone.forward  # not the call, which training may have compiled
+        output = forward(
             inputs_embeds=tokens,
             attention_mask=memory.in_sight(),
             position_ids=memory.length[:, None],
-            past_key_values=memory.ring(active),
+            past_key_values=memory.ring(active, compiled=compiled),
         )
         state = F.normalize(self.project(output.last_hidden_state[:, 0]), dim=-1)
         # A new tensor, so that observations handed out earlier keep their values.
-        memory.state = torch.where(active[:, None], state, memory.state)
-        memory.length += active
-        return memory
+        return torch.where(active[:, None], state, memory.state)
 
 
 def load_encoder(folder: str | Path, *, device: str | torch.device = "cpu") -> ShopSessionModel:

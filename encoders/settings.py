@@ -1,11 +1,12 @@
 """Settings of the session encoder: of the model, kept beside its weights, and of its pretraining."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from transformers import LlamaConfig, PreTrainedConfig
 
 from ..datasets.schema import N_EVENTS
+from .attention import ATTENTION
 
 GAP_EDGES = tuple(2.0**power for power in range(20))  # seconds: 1, 2, 4, ... 6 days; each gap falls between two
 PARTS = ("text", "id", "category", "brand", "price", "event", "gap", "query")
@@ -40,7 +41,7 @@ class ShopSessionConfig(PreTrainedConfig):
 
     def backbone(self) -> LlamaConfig:
         """Settings of the Llama blocks; their vocabulary is the event codes, 0 the token that begins a history."""
-        return LlamaConfig(
+        config = LlamaConfig(
             vocab_size=N_EVENTS,
             hidden_size=self.width,
             intermediate_size=self.feed_forward,
@@ -53,6 +54,8 @@ class ShopSessionConfig(PreTrainedConfig):
             bos_token_id=0,
             eos_token_id=None,
         )
+        config._attn_implementation = ATTENTION
+        return config
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +84,8 @@ class PretrainConfig:
     """Epochs without improvement before stopping."""
     batch_tokens: int = 512
     """Tokens a batch, at most; fewer in a small log, so that an epoch has some forty steps."""
+    accumulate: int = 1
+    """Batches a step, whose gradients are added up; for steps of more tokens than fit in memory."""
     pack: int = 32
     """Tokens of a row, into which whole sessions are packed; a longer session has a row of the next multiple."""
     learning_rate: float = 2e-3
@@ -105,6 +110,10 @@ class PretrainConfig:
     """Tokens of a session that are read; later ones are cut off."""
     validation_fraction: float = 0.1
     """Share of the sessions, the latest, kept for early stopping."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Of arithmetic while training; auto is bfloat16 on a GPU, float32 elsewhere. Weights stay float32."""
+    compile: bool = False
+    """Whether the blocks are compiled for training; faster where it runs long, after a minute of compiling."""
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -116,12 +125,14 @@ class PretrainConfig:
         for name in ("dropout", "id_dropout", "validation_fraction"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} must be in [0, 1), got {getattr(self, name)}")
-        for name in ("layers", "window", "epochs", "patience", "batch_tokens", "negatives", "max_tokens"):
+        for name in ("layers", "window", "epochs", "patience", "batch_tokens", "accumulate", "negatives", "max_tokens"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         strange = [part for part in self.parts if part not in PARTS]
         if strange or len(set(self.parts)) < len(self.parts):
             raise ValueError(f"parts are some of {', '.join(PARTS)}, each once; got {', '.join(self.parts)}")
+        if self.precision not in ("auto", "float32", "bfloat16"):
+            raise ValueError(f"precision must be auto, float32 or bfloat16, got {self.precision!r}")
         if self.pack < 2:
             raise ValueError(f"pack must be at least 2, a session's beginning and a token, got {self.pack}")
         if self.temperature <= 0 or self.learning_rate <= 0 or self.validation_fraction == 0:

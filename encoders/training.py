@@ -24,6 +24,7 @@ from .tracking import Tracker
 Report = Callable[[int, int, str], None]
 _STEPS = 40  # an epoch has at least this many, unless batches were smaller than the next
 _SMALLEST_BATCH = 128  # tokens
+_TELL_EVERY = 50  # steps between figures for a tracker, beside those of each pass
 _VALIDATION_TOKENS = 4_096  # a batch
 _VALIDATION_CELLS = 8_000_000  # predictions times items held at once
 
@@ -50,7 +51,11 @@ class Run:
         self.chance = torch.from_numpy(counts / max(counts.sum(), 1)).to(self.device, torch.float32)
         self.queries = torch.from_numpy(queries).to(self.device) if queries is not None else None
         self.optimizer = self._optimizer()
-        self.batches = len(self._layouts(np.random.default_rng([config.seed, 0])))
+        batches = len(self._layouts(np.random.default_rng([config.seed, 0])))
+        self.steps = math.ceil(batches / config.accumulate)  # of a pass
+        self.reduced = config.precision == "bfloat16" or (config.precision == "auto" and self.device.type == "cuda")
+        if config.compile:
+            self.model.backbone.compile()
 
     def _optimizer(self) -> AdamW:
         own, still, rest = [], [], []
@@ -75,7 +80,7 @@ class Run:
     def train(self, checkpoints: Checkpoints, report: Report | None) -> Progress:
         """All epochs that are left; each one leaves a checkpoint."""
         state = checkpoints.resume(self.model, self.optimizer)
-        total = self.config.epochs * self.batches
+        total = self.config.epochs * self.steps
         while len(state.epochs) < self.config.epochs and len(state.epochs) - 1 - state.best < self.config.patience:
             begun, epoch = time.perf_counter(), len(state.epochs)
             figures = self._epoch(epoch, total, report) | self._validate()
@@ -85,7 +90,7 @@ class Run:
             state.seconds += time.perf_counter() - begun
             checkpoints.save(state, self.model, self.optimizer)
             if self.tracker:
-                self.tracker.log(dict(figures), step=len(state.epochs) * self.batches)
+                self.tracker.log(dict(figures), step=len(state.epochs) * self.steps)
         return state
 
     def _epoch(self, epoch: int, total: int, report: Report | None) -> dict[str, float]:
@@ -95,22 +100,33 @@ class Run:
         losses = []
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
             torch.manual_seed(int(rng.integers(2**62)))
-            for number, layout in enumerate(self._layouts(rng)):
-                step = epoch * self.batches + min(number, self.batches - 1)  # passes differ by a batch or so
-                for group in self.optimizer.param_groups:
-                    group["lr"] = group["scale"] * self.config.learning_rate * self._rate(step, total)
-                batch = packed_batch(self.train_tokens, layout, self.config.max_tokens, self.device)
-                loss = self._loss(batch, rng)
-                self.optimizer.zero_grad(set_to_none=True)
-                loss.backward()
-                torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-                self.optimizer.step()
-                losses.append(loss.item())
+            layouts, many = self._layouts(rng), self.config.accumulate
+            for number, begin in enumerate(range(0, len(layouts), many)):
+                step = epoch * self.steps + min(number, self.steps - 1)  # passes differ by a batch or so
+                losses.append(self._step(layouts[begin : begin + many], rng, self._rate(step, total)))
                 if report:
-                    report(
-                        step + 1, total, f"pretraining the session encoder, epoch {epoch + 1}, loss {loss.item():.3f}"
-                    )
+                    words = f"pretraining the session encoder, epoch {epoch + 1}, loss {losses[-1]:.3f}"
+                    report(step + 1, total, words)
+                if self.tracker and (number + 1) % _TELL_EVERY == 0:
+                    told = {"loss": float(np.mean(losses[-_TELL_EVERY:])), "rate": self._rate(step, total)}
+                    self.tracker.log(told, step=step + 1)
         return {"training_loss": float(np.mean(losses))}
+
+    def _step(self, layouts: list[Layout], rng: np.random.Generator, rate: float) -> float:
+        """One step of the optimizer at a share of the learning rate; returns the loss."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["scale"] * self.config.learning_rate * rate
+        self.optimizer.zero_grad(set_to_none=True)
+        total = 0.0
+        for layout in layouts:
+            batch = packed_batch(self.train_tokens, layout, self.config.max_tokens, self.device)
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.reduced):
+                loss = self._loss(batch, rng) / len(layouts)
+            loss.backward()
+            total += loss.item()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        self.optimizer.step()
+        return total
 
     def _rate(self, step: int, total: int) -> float:
         rising = max(self.config.warm_up * total, 1)
@@ -128,7 +144,7 @@ class Run:
         output = self.model.read_packed(batch, inputs, self._asked(batch.queries))
         rivals = F.normalize(F.embedding(torch.searchsorted(used, candidates), table), dim=1)
         states = self._towards(_at(output.states, chosen), batch.next_queries.flatten()[chosen])
-        logits = states @ rivals.T / self.config.temperature - correction  # (M, C)
+        logits = (states @ rivals.T).float() / self.config.temperature - correction  # (M, C)
         item = F.cross_entropy(logits, torch.searchsorted(candidates, targets)) if len(targets) else logits.sum()
         event = F.cross_entropy(_at(output.event_logits, follows), batch.next_events.flatten()[follows])
         end = _yes_or_no(output.end_logits, batch.ends, batch.knows_end)

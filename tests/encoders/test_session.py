@@ -95,6 +95,21 @@ def test_rows_replaced_on_the_way_begin_anew_and_leave_the_others_alone(model: S
         assert close(memory.state[row : row + 1], model.encode(i, e, g, torch.tensor([20 - first])))
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # the compiler warns about itself
+def test_a_compiled_step_gives_the_same_states_over_the_windows_edge_and_for_other_sizes() -> None:
+    model, compiled = made(), made().compile_step()
+    items, events, gaps, _ = histories(6, 2 * WINDOW)
+    for rows in (6, 4):
+        plain, fast = model.start(rows), compiled.start(rows)
+        for t in range(2 * WINDOW):
+            token = (items[:rows, t], events[:rows, t], gaps[:rows, t])  # some are empty: their rows stay
+            plain, fast = model.step(plain, *token), compiled.step(fast, *token)
+        assert close(plain.state, fast.state)
+        assert close(plain.keys, fast.keys)
+        assert torch.equal(plain.length, fast.length)
+
+
 def test_a_row_without_an_item_stays_exactly_as_it_was(model: ShopSessionModel) -> None:
     items, events, gaps, _ = histories(4, 9)
     memory = model.start(4)
