@@ -174,11 +174,12 @@ def pretrain_tokens(
         if start:
             draft.facts["warm_start"] = start.into(model, catalogue)
         model.config.save_pretrained(draft.folder)  # not trained, whoever opens the folder meanwhile
-        run = Run(model, train, held_out, config, device, asked)
+        run = Run(model, train, held_out, config, device, asked, fresh=start is None)
         checkpoints = Checkpoints(draft.folder)
         with tracking(draft.folder / "logs", log_to, tracker) as run.tracker:
             state = run.train(checkpoints, progress)
         checkpoints.load_best(state, run.model)
+        run.model.tower.settle()
         run.model.config.trained = True
         with quiet_transformers():
             run.model.save_pretrained(draft.folder)
@@ -246,7 +247,8 @@ def _untrained(
     seen = item_counts(train, catalogue.n_items) > 0
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        return ShopSessionModel.for_catalogue(config.model(query_dim=query_dim), catalogue, vectors, seen)
+        settings = config.model(n_seen=int(seen.sum()), query_dim=query_dim)
+        return ShopSessionModel.for_catalogue(settings, catalogue, vectors, seen)
 
 
 def _content(tokens: Tokens, catalogue: Catalogue, queries: Sequence[str] | Floats | None) -> str:

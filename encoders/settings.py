@@ -1,5 +1,6 @@
 """Settings of the session encoder: of the model, kept beside its weights, and of its pretraining."""
 
+import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -58,6 +59,14 @@ class ShopSessionConfig(PreTrainedConfig):
         return config
 
 
+def temperature_for(n_items: int) -> float:
+    """The temperature at which a softmax over cosines can tell so many items apart, and no colder; 0.1 at most.
+
+    Source: the fixed scale of AdaCos, sqrt(2) * log(C - 1) (Zhang et al., CVPR 2019).
+    """
+    return min(1 / (math.sqrt(2) * math.log(max(n_items - 1, 2))), 0.1)
+
+
 @dataclass(frozen=True, kw_only=True)
 class PretrainConfig:
     """Settings of a pretraining run."""
@@ -76,8 +85,8 @@ class PretrainConfig:
     dropout: float = 0.3
     id_dropout: float = 0.2
     """Share of items that go without their own embedding in a batch, so that items never seen are at home too."""
-    temperature: float = 0.1
-    """Of the softmax over the cosine between state and item."""
+    temperature: float | None = None
+    """Of the softmax over the cosine between state and item; `temperature_for` the items seen when None."""
     epochs: int = 12
     """At most; fewer when the validation figure stops improving."""
     patience: int = 3
@@ -91,6 +100,8 @@ class PretrainConfig:
     learning_rate: float = 2e-3
     id_rate: float = 1.0
     """How many times faster the items' own embeddings learn than the rest; more overfits where text tells much."""
+    neighbours: int = 12
+    """Items that each item borrows from while training, those it shares most sessions with; 0 for none."""
     weight_decay: float = 0.05
     warm_up: float = 0.05
     """Share of all steps in which the learning rate rises; it then falls along a cosine."""
@@ -133,14 +144,22 @@ class PretrainConfig:
             raise ValueError(f"parts are some of {', '.join(PARTS)}, each once; got {', '.join(self.parts)}")
         if self.precision not in ("auto", "float32", "bfloat16"):
             raise ValueError(f"precision must be auto, float32 or bfloat16, got {self.precision!r}")
+        if self.neighbours < 0:
+            raise ValueError(f"neighbours must be at least 0, got {self.neighbours}")
         if self.pack < 2:
             raise ValueError(f"pack must be at least 2, a session's beginning and a token, got {self.pack}")
-        if self.temperature <= 0 or self.learning_rate <= 0 or self.validation_fraction == 0:
-            raise ValueError("temperature, learning_rate and validation_fraction must be positive")
+        asked = (self.temperature, self.learning_rate, self.validation_fraction)
+        if any(value is not None and value <= 0 for value in asked):
+            raise ValueError(f"temperature, learning_rate and validation_fraction must be positive, got {asked}")
 
-    def model(self, *, query_dim: int = 0) -> ShopSessionConfig:
-        """Settings of the model; the catalogue's part is filled in with the catalogue."""
+    def model(self, *, n_seen: int, query_dim: int = 0) -> ShopSessionConfig:
+        """Settings of the model; the catalogue's part is filled in with the catalogue.
+
+        Args:
+            n_seen: items that occur in the training sessions.
+            query_dim: width of the text vectors of searches, 0 for a log without any.
+        """
         names = ("width", "layers", "heads", "kv_heads", "feed_forward", "window", "dropout", "id_dropout")
         same: dict[str, Any] = {name: getattr(self, name) for name in names}
         same |= {"parts": list(self.parts), "query_dim": query_dim if "query" in self.parts else 0}
-        return ShopSessionConfig(**same, item_temperature=self.temperature)
+        return ShopSessionConfig(**same, item_temperature=self.temperature or temperature_for(n_seen))

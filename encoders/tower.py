@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from .borrowing import Borrowing
 from .settings import ShopSessionConfig
 
 
@@ -56,6 +57,7 @@ class ItemTower(nn.Module):
         self.categories = _labels(config.categories, width) if "category" in parts else None
         self.brands = _labels(config.brands, width) if "brand" in parts else None
         self.ids = nn.Embedding(rows, width, padding_idx=0) if "id" in parts else None
+        self.borrowing: Borrowing | None = None  # while training
         if all(part is None for part in (self.text, self.price, self.categories, self.brands, self.ids)):
             raise ValueError(f"nothing is left of an item: parts are {config.parts}, and texts {config.text_dim} wide")
 
@@ -86,11 +88,20 @@ class ItemTower(nn.Module):
             known.append(self._own(self.ids, items))
         return torch.stack(known).sum(0) if len(known) > 1 else known[0]
 
+    @torch.no_grad()
+    def settle(self) -> None:
+        """Make what items borrow while training a part of their own embeddings, for good."""
+        if self.ids is not None and self.borrowing is not None:
+            items = torch.arange(len(self.ids.weight), device=self.ids.weight.device)
+            self.ids.weight.copy_(self.borrowing(items, self.ids.weight))
+        self.borrowing = None
+
     def _own(self, ids: nn.Embedding, items: Tensor) -> Tensor:
         kept = self.item_seen[items]
         if self.training and self.id_dropout:
             kept = kept * (torch.rand(len(items), device=items.device) >= self.id_dropout)
-        return ids(items) * kept[:, None]
+        own = ids(items) if self.borrowing is None else self.borrowing(items, ids.weight)
+        return own * kept[:, None]
 
 
 def _labels(vocabulary: Sequence[str], width: int) -> nn.Embedding | None:

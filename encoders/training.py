@@ -15,6 +15,7 @@ from torch.optim import AdamW
 
 from ..datasets.tokens import Floats, Tokens
 from .batches import Layout, PackedBatch, layouts, packed_batch
+from .borrowing import Borrowing
 from .checkpoint import Checkpoints, Progress
 from .neighbours import item_counts
 from .session import ShopSessionModel, gap_buckets
@@ -40,12 +41,26 @@ class Run:
         config: PretrainConfig,
         device: str,
         queries: Floats | None = None,
+        fresh: bool = True,
     ) -> None:
-        """Take what a run needs; `queries` are (Q + 1, E) text vectors of the tokens' searches, row 0 zero."""
+        """Take what a run needs.
+
+        Args:
+            model: to be trained.
+            train: sessions to learn from.
+            held_out: later ones, for early stopping.
+            config: settings.
+            device: where to train.
+            queries: (Q + 1, E) text vectors of the tokens' searches, row 0 zero.
+            fresh: whether items have learned nothing yet; else what they borrowed is theirs already.
+        """
         self.config, self.device = config, torch.device(device)
         self.tracker: Tracker | None = None  # told the figures of each pass
         self.train_tokens, self.held_out = train, held_out
         counts = item_counts(train, model.n_items)
+        if model.tower.ids is not None and config.neighbours:
+            share = 0.5 if fresh else 0.0
+            model.tower.borrowing = Borrowing.among(train, model.n_items, config.neighbours, share)
         self.model = model.to(self.device)  # pyright: ignore[reportArgumentType]
         self.candidates = torch.from_numpy(np.flatnonzero(counts)).to(self.device)
         self.chance = torch.from_numpy(counts / max(counts.sum(), 1)).to(self.device, torch.float32)
@@ -144,7 +159,7 @@ class Run:
         output = self.model.read_packed(batch, inputs, self._asked(batch.queries))
         rivals = F.normalize(F.embedding(torch.searchsorted(used, candidates), table), dim=1)
         states = self._towards(_at(output.states, chosen), batch.next_queries.flatten()[chosen])
-        logits = (states @ rivals.T).float() / self.config.temperature - correction  # (M, C)
+        logits = (states @ rivals.T).float() / self.model.config.item_temperature - correction  # (M, C)
         item = F.cross_entropy(logits, torch.searchsorted(candidates, targets)) if len(targets) else logits.sum()
         event = F.cross_entropy(_at(output.event_logits, follows), batch.next_events.flatten()[follows])
         end = _yes_or_no(output.end_logits, batch.ends, batch.knows_end)
@@ -203,7 +218,7 @@ class Run:
 
     def _judged(self, states: Tensor, targets: Tensor, rivals: Tensor) -> Tensor:
         """(4,) sums over M predictions: loss, hits among the first 20, reciprocal ranks of these, and M."""
-        logits = states @ rivals.T / self.config.temperature  # (M, C)
+        logits = states @ rivals.T / self.model.config.item_temperature  # (M, C)
         own = logits.gather(1, torch.searchsorted(self.candidates, targets)[:, None])
         rank = (logits >= own).sum(1)
         hit = rank <= 20

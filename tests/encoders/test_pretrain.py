@@ -16,6 +16,7 @@ from slatewise.encoders.next_item import encoder_scorer, next_item_metrics
 from slatewise.encoders.pretrain import PretrainConfig, pretrain
 from slatewise.encoders.quiet import quiet_transformers
 from slatewise.encoders.session import ShopSessionModel, load_encoder
+from slatewise.encoders.settings import temperature_for
 from slatewise.errors import ArtefactError, EvidenceError, NotTrainedError
 
 TINY = PretrainConfig(width=16, layers=1, heads=2, feed_forward=16, window=8, epochs=3, batch_tokens=192)
@@ -63,7 +64,7 @@ def test_pretraining_learns_the_walk_through_a_ring_and_says_so(
         auto = AutoModel.from_pretrained(tmp_path / "encoder")
     assert same_weights(auto, encoder)
     assert same_weights(load_encoder(tmp_path / "encoder"), encoder)
-    assert encoder.config.item_temperature == config.temperature
+    assert encoder.config.item_temperature == temperature_for(24) == 0.1
     assert encoder.config.trained
 
 
@@ -148,3 +149,11 @@ def test_a_log_too_small_and_settings_out_of_range_are_refused(
     with pytest.raises(ValueError, match="dropout"):
         PretrainConfig(dropout=1.0)
     assert not (tmp_path / "encoder.partial").exists()
+
+
+def test_many_items_are_told_apart_at_a_colder_temperature() -> None:
+    assert temperature_for(43_027) == pytest.approx(1 / (2**0.5 * np.log(43_026)))
+    assert temperature_for(1) == temperature_for(500) == 0.1
+    assert PretrainConfig(temperature=0.05).model(n_seen=9).item_temperature == 0.05
+    with pytest.raises(ValueError, match="must be positive"):
+        PretrainConfig(temperature=0.0)

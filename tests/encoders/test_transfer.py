@@ -141,7 +141,7 @@ def test_only_items_of_the_same_id_and_description_keep_their_embedding(folder: 
     start = WarmStart.load(folder)
     shop = other_shop(small_log)
     fresh = ShopSessionModel.for_catalogue(
-        CONFIG.model(), shop.catalogue, np.zeros((26, 12), np.float32), np.zeros(27, bool)
+        CONFIG.model(n_seen=24), shop.catalogue, np.zeros((26, 12), np.float32), np.zeros(27, bool)
     )
     before = fresh.tower.text_mean.clone()
     assert start.into(fresh, shop.catalogue) == {"from": "encoder", "items": 3, "categories": 1, "brands": 0}
@@ -160,11 +160,11 @@ def test_shops_that_describe_nothing_share_items_by_id_alone(small_log: ShopLog,
     log = ShopLog(small_log.events, Catalogue(frame), small_log.facts)
     none = np.zeros((26, 0), np.float32)
     pretrain(log, tmp_path / "first", config=replace(CONFIG, epochs=1), text=none)
-    fresh = ShopSessionModel.for_catalogue(CONFIG.model(), log.catalogue, none, np.zeros(27, bool))
+    fresh = ShopSessionModel.for_catalogue(CONFIG.model(n_seen=24), log.catalogue, none, np.zeros(27, bool))
     start = WarmStart.load(tmp_path / "first")
     assert start.into(fresh, log.catalogue)["items"] == 24
     # A shop that does describe its items is another shop.
-    fresh = ShopSessionModel.for_catalogue(CONFIG.model(), small_log.catalogue, none, np.zeros(27, bool))
+    fresh = ShopSessionModel.for_catalogue(CONFIG.model(n_seen=24), small_log.catalogue, none, np.zeros(27, bool))
     assert start.into(fresh, small_log.catalogue)["items"] == 0
 
 
