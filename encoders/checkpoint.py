@@ -20,11 +20,15 @@ class Progress:
         epochs: figures of each finished epoch, in order.
         best: number of the epoch with the best validation figure, -1 before the first.
         seconds: spent in training so far, over all starts.
+        cpu_seconds: of processor time in these.
+        steps: of the whole run, as planned when it began; 0 before the first epoch.
     """
 
     epochs: list[dict[str, float]] = field(default_factory=list)
     best: int = -1
     seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    steps: int = 0
 
 
 class Checkpoints:

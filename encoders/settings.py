@@ -91,6 +91,9 @@ class PretrainConfig:
     """At most; fewer when the validation figure stops improving."""
     patience: int = 3
     """Epochs without improvement before stopping."""
+    cpu_seconds: float | None = None
+    """Processor time that training may take. Where it is short, fewer steps are taken, and what comes out depends on
+    the speed of the machine."""
     batch_tokens: int = 512
     """Tokens a batch, at most; fewer in a small log, so that an epoch has some forty steps."""
     accumulate: int = 1
@@ -148,9 +151,10 @@ class PretrainConfig:
             raise ValueError(f"neighbours must be at least 0, got {self.neighbours}")
         if self.pack < 2:
             raise ValueError(f"pack must be at least 2, a session's beginning and a token, got {self.pack}")
-        asked = (self.temperature, self.learning_rate, self.validation_fraction)
-        if any(value is not None and value <= 0 for value in asked):
-            raise ValueError(f"temperature, learning_rate and validation_fraction must be positive, got {asked}")
+        for name in ("temperature", "learning_rate", "validation_fraction", "cpu_seconds"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise ValueError(f"{name} must be positive, got {value}")
 
     def model(self, *, n_seen: int, query_dim: int = 0) -> ShopSessionConfig:
         """Settings of the model; the catalogue's part is filled in with the catalogue.

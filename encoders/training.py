@@ -16,6 +16,7 @@ from torch.optim import AdamW
 from ..datasets.tokens import Floats, Tokens
 from .batches import Layout, PackedBatch, layouts, packed_batch
 from .borrowing import Borrowing
+from .budget import Budget
 from .checkpoint import Checkpoints, Progress
 from .neighbours import item_counts
 from .session import ShopSessionModel, gap_buckets
@@ -95,20 +96,26 @@ class Run:
     def train(self, checkpoints: Checkpoints, report: Report | None) -> Progress:
         """All epochs that are left; each one leaves a checkpoint."""
         state = checkpoints.resume(self.model, self.optimizer)
-        total = self.config.epochs * self.steps
-        while len(state.epochs) < self.config.epochs and len(state.epochs) - 1 - state.best < self.config.patience:
+        budget = Budget(state.steps or self.config.epochs * self.steps, self.config.cpu_seconds, state.cpu_seconds)
+        while not self._finished(state, budget):
             begun, epoch = time.perf_counter(), len(state.epochs)
-            figures = self._epoch(epoch, total, report) | self._validate()
+            figures = self._epoch(epoch, budget, report) | self._validate()
             state.epochs.append(figures)
             if state.best < 0 or figures["validation_loss"] < state.epochs[state.best]["validation_loss"]:
                 state.best = epoch
             state.seconds += time.perf_counter() - begun
+            state.cpu_seconds, state.steps = budget.spent, budget.steps
             checkpoints.save(state, self.model, self.optimizer)
             if self.tracker:
                 self.tracker.log(dict(figures), step=len(state.epochs) * self.steps)
         return state
 
-    def _epoch(self, epoch: int, total: int, report: Report | None) -> dict[str, float]:
+    def _finished(self, state: Progress, budget: Budget) -> bool:
+        passes = len(state.epochs)
+        patient = passes - 1 - state.best < self.config.patience
+        return passes * self.steps >= budget.steps or not patient or (passes > 0 and budget.over)
+
+    def _epoch(self, epoch: int, budget: Budget, report: Report | None) -> dict[str, float]:
         """One pass. Its random numbers follow from the seed and the epoch alone, so that a resumed run repeats them."""
         self.model.train()
         rng = np.random.default_rng([self.config.seed, 1, epoch])
@@ -118,12 +125,16 @@ class Run:
             layouts, many = self._layouts(rng), self.config.accumulate
             for number, begin in enumerate(range(0, len(layouts), many)):
                 step = epoch * self.steps + min(number, self.steps - 1)  # passes differ by a batch or so
-                losses.append(self._step(layouts[begin : begin + many], rng, self._rate(step, total)))
+                if losses and (step >= budget.steps or budget.over):
+                    break
+                rate = self._rate(step, budget.steps)
+                losses.append(self._step(layouts[begin : begin + many], rng, rate))
+                budget.step_taken()
                 if report:
                     words = f"pretraining the session encoder, epoch {epoch + 1}, loss {losses[-1]:.3f}"
-                    report(step + 1, total, words)
+                    report(min(step + 1, budget.steps), budget.steps, words)
                 if self.tracker and (number + 1) % _TELL_EVERY == 0:
-                    told = {"loss": float(np.mean(losses[-_TELL_EVERY:])), "rate": self._rate(step, total)}
+                    told = {"loss": float(np.mean(losses[-_TELL_EVERY:])), "rate": rate}
                     self.tracker.log(told, step=step + 1)
         return {"training_loss": float(np.mean(losses))}
 
@@ -237,6 +248,7 @@ class Run:
             "epochs": len(state.epochs),
             "best_epoch": state.best + 1,
             "seconds": round(state.seconds, 1),
+            "cpu_seconds": round(state.cpu_seconds, 1),
             **{name: round(value, 4) for name, value in state.epochs[state.best].items()},
         }
 
