@@ -78,7 +78,7 @@ class ShopSessionModel(TrainedModel):
                 elif table is not None:
                     init.normal_(table.weight, std=self.config.initializer_range)
         if module is self.project:
-            init.eye_(self.project.weight)  # so that a state begins near the items of its history, as a shopper comes back
+            init.eye_(self.project.weight)  # a state begins near the items of its history: shoppers come back
         if isinstance(module, QueryReader):
             for weight in module.parameters():
                 init.zeros_(weight)
