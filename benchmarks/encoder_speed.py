@@ -41,6 +41,7 @@ from transformers import LlamaModel, StaticCache
 
 from slatewise.datasets import N_EVENTS, History
 from slatewise.encoders import ShopSessionConfig, ShopSessionModel
+from slatewise.encoders.memory import CACHE
 
 N_ITEMS = 5_000
 WINDOW = 50
@@ -180,7 +181,7 @@ def static_cache(encoder: ShopSessionModel, rows: int, steps: int, seed: int) ->
             for _ in range(steps):
                 if place == 0:
                     cache.reset()
-                peer(input_ids=items[place][:, None], past_key_values=cache)
+                peer(input_ids=items[place][:, None], **{CACHE: cache})
                 place = (place + 1) % WINDOW
         return steps * rows
 

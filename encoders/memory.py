@@ -7,15 +7,20 @@ transformers cannot do (one length a layer); its attention is used as it is, thr
 Shapes: B rows, L layers, G key/value heads, W window, H width of a head, D width of the state.
 """
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Self
 
 import torch
 from torch import Tensor
+from transformers import LlamaModel
 from transformers.cache_utils import Cache, CacheLayerMixin
 
 from .attention import compiled_write, write
+
+CACHE = "cache" if "cache" in inspect.signature(LlamaModel.forward).parameters else "past_key_values"
+"""Argument by which a model of transformers takes a cache; 5.24 renamed it."""
 
 
 @dataclass(slots=True)

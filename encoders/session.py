@@ -25,7 +25,7 @@ from ..datasets.schema import N_EVENTS, Event
 from ..errors import ArtefactError
 from .batches import PackedBatch
 from .folders import TrainedModel, check_trained
-from .memory import SessionMemory
+from .memory import CACHE, SessionMemory
 from .outputs import ShopSessionOutput
 from .query import QueryReader
 from .quiet import quiet_transformers
@@ -357,7 +357,7 @@ class ShopSessionModel(TrainedModel):
             inputs_embeds=tokens,
             attention_mask=memory.in_sight(),
             position_ids=memory.length[:, None],
-            past_key_values=memory.ring(active, compiled=compiled),
+            **{CACHE: memory.ring(active, compiled=compiled)},
         )
         state = F.normalize(self.project(output.last_hidden_state[:, 0]), dim=-1)
         # A new tensor, so that observations handed out earlier keep their values.
