@@ -7,10 +7,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .loading import load_encoder
     from .lora import FineTuneConfig, fine_tune_text
     from .mean import MeanEncoder
     from .pretrain import PretrainConfig
-    from .session import ShopSessionConfig, ShopSessionModel, load_encoder
+    from .session import ShopSessionConfig, ShopSessionModel
     from .state import Memory, StateEncoder
     from .text import TextEncoder
     from .tracking import Tracker
@@ -28,7 +29,7 @@ _HOME = {
     "Tracker": "tracking",
     "fine_tune_text": "lora",
     "grow": "transfer",
-    "load_encoder": "session",
+    "load_encoder": "loading",
 }
 __all__ = [
     "FineTuneConfig",

@@ -4,6 +4,8 @@ The ring has `window` places a row. The token at position p lies at place p % wi
 that has just slid out of sight. Rows stand at different positions and are replaced one by one, which the caches of
 transformers cannot do (one length a layer); its attention is used as it is, through this layer of its cache interface.
 
+Beside it lie the items of the same tokens, of which a state takes a share as they are (see `readout`).
+
 Shapes: B rows, L layers, G key/value heads, W window, H width of a head, D width of the state.
 """
 
@@ -32,34 +34,42 @@ class SessionMemory:
         length: (B,) int64 tokens read so far, the token that begins every history included.
         keys: (B, L, G, W, H) rotated keys, each at its token's position.
         values: (B, L, G, W, H).
+        marks: (B, W, H) by which the readout finds the tokens.
+        items: (B, W, D) vectors of the tokens' items.
     """
 
     state: Tensor
     length: Tensor
     keys: Tensor
     values: Tensor
+    marks: Tensor
+    items: Tensor
 
     @classmethod
     def empty(cls, width: int, ring: tuple[int, int, int, int], device: torch.device | str) -> Self:
         """Memory of one shopper before the token that begins its history; `ring` is (L, G, W, H), `width` is D."""
-        state, length = torch.zeros(1, width, device=device), torch.zeros(1, dtype=torch.int64, device=device)
-        return cls(state, length, torch.zeros(1, *ring, device=device), torch.zeros(1, *ring, device=device))
+        layers, heads, window, head = ring
+        shapes = (layers, heads, window, head), (layers, heads, window, head), (window, head), (window, width)
+        length = torch.zeros(1, dtype=torch.int64, device=device)
+        return cls(
+            torch.zeros(1, width, device=device), length, *(torch.zeros(1, *shape, device=device) for shape in shapes)
+        )
+
+    def _parts(self) -> tuple[Tensor, ...]:
+        return self.state, self.length, self.keys, self.values, self.marks, self.items
 
     def repeat(self, rows: int) -> "SessionMemory":
         """Memory of `rows` shoppers who are where this one is."""
-        parts = (self.state, self.length, self.keys, self.values)
-        return SessionMemory(*(part.repeat(rows, *[1] * (part.ndim - 1)) for part in parts))
+        return SessionMemory(*(part.repeat(rows, *[1] * (part.ndim - 1)) for part in self._parts()))
 
     def put(self, rows: Tensor, other: Self) -> None:
         """Overwrite some rows, in place, with all rows of `other`; `rows` holds row numbers or is a (B,) mask."""
-        self.state[rows] = other.state
-        self.length[rows] = other.length
-        self.keys[rows] = other.keys
-        self.values[rows] = other.values
+        for part, fresh in zip(self._parts(), other._parts(), strict=True):
+            part[rows] = fresh
 
     def to(self, device: torch.device | str) -> "SessionMemory":
         """The same memory on another device."""
-        return SessionMemory(*(part.to(device) for part in (self.state, self.length, self.keys, self.values)))
+        return SessionMemory(*(part.to(device) for part in self._parts()))
 
     def ring(self, active: Tensor, *, compiled: bool = False) -> Cache:
         """The memory as a cache of transformers, into which each layer writes the next token of the active rows.
@@ -68,10 +78,18 @@ class SessionMemory:
             active: (B,) bool; the other rows are left bit for bit as they are.
             compiled: whether a compiler reads this.
         """
-        place = self.length % self.keys.shape[3]
         layers = range(self.keys.shape[1])
         put = compiled_write if compiled else write
-        return Cache(layers=[_RingLayer(self.keys, self.values, layer, place, active, put) for layer in layers])
+        return Cache(layers=[_RingLayer(self.keys, self.values, layer, self._place(), active, put) for layer in layers])
+
+    def keep(self, marks: Tensor, items: Tensor, active: Tensor, *, compiled: bool = False) -> None:
+        """Write what the readout needs of the next token of the active rows, (B, H) and (B, D), into the ring."""
+        put, place = compiled_write if compiled else write, self._place()
+        for ring, fresh in ((self.marks, marks), (self.items, items)):
+            put(ring[:, None, None], 0, place, fresh[:, None], active[:, None, None])
+
+    def _place(self) -> Tensor:
+        return self.length % self.keys.shape[3]
 
     def in_sight(self) -> Tensor:
         """(B, 1, 1, W) bool, places that the next token may attend to: those written, its own included."""

@@ -19,10 +19,11 @@ from ..datasets.tokens import Floats, Ints, Tokens
 from ..errors import EvidenceError
 from .card import write_card
 from .checkpoint import Checkpoints
+from .loading import load_encoder
 from .neighbours import item_counts
 from .next_item import encoder_scorer, next_item_metrics
 from .quiet import quiet_transformers
-from .session import ShopSessionModel, load_encoder
+from .session import ShopSessionModel
 from .settings import PretrainConfig
 from .text import TextEncoder
 from .tracking import Tracker, check_formats, tracking

@@ -8,13 +8,11 @@ Shapes: B histories, T tokens, N items, E width of text vectors, D width of the 
 """
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import AutoConfig, AutoModel, LlamaModel
@@ -22,13 +20,12 @@ from transformers import initialization as init
 
 from ..datasets.catalogue import Catalogue
 from ..datasets.schema import N_EVENTS, Event
-from ..errors import ArtefactError
 from .batches import PackedBatch
-from .folders import TrainedModel, check_trained
+from .folders import TrainedModel
 from .memory import CACHE, SessionMemory
 from .outputs import ShopSessionOutput
 from .query import QueryReader
-from .quiet import quiet_transformers
+from .readout import SHARE, Readout
 from .settings import GAP_EDGES, ShopSessionConfig
 from .tower import ItemTower, fit_to_items, item_rows
 
@@ -61,6 +58,7 @@ class ShopSessionModel(TrainedModel):
         self.dropout = nn.Dropout(config.dropout)
         self.backbone = LlamaModel(config.backbone())
         self.project = nn.Linear(config.width, config.width, bias=False)
+        self.readout = Readout(config)
         self.heads = nn.Linear(config.width, N_EVENTS + 2 + _GAPS)  # next event, end, purchase later, next gap
         self._fixed: tuple[Tensor, Tensor, SessionMemory] | None = None
         self._compiled: Callable[..., Tensor] | None = None
@@ -79,6 +77,9 @@ class ShopSessionModel(TrainedModel):
                     init.normal_(table.weight, std=self.config.initializer_range)
         if module is self.project:
             init.eye_(self.project.weight)  # a state begins near the items of its history: shoppers come back
+        if isinstance(module, Readout):
+            # What the blocks say has entries of unit size.
+            init.constant_(module.share, SHARE * self.config.width**0.5)
         if isinstance(module, QueryReader):
             for weight in module.parameters():
                 init.zeros_(weight)
@@ -141,7 +142,7 @@ class ShopSessionModel(TrainedModel):
     @property
     def reach(self) -> int:
         """How many of the latest tokens a state depends on; histories may be cut to these without changing it."""
-        return self.config.layers * (self.config.window - 1) + 1
+        return (self.config.layers + 1) * (self.config.window - 1) + 1
 
     @property
     def item_vectors(self) -> Tensor:
@@ -174,9 +175,10 @@ class ShopSessionModel(TrainedModel):
 
     def _first(self) -> SessionMemory:
         config = self.config
-        ring = (config.layers, config.kv_heads, config.window, config.width // config.heads)
+        ring = (config.layers, config.kv_heads, config.window, config.head_width)
         memory = SessionMemory.empty(config.width, ring, self.device)
-        memory.state = self._append(memory, self._tokens_begin(1), memory.length == 0)
+        nothing = torch.zeros_like(memory.state)
+        memory.state = self._append(memory, self._tokens_begin(1), nothing, memory.length == 0)
         memory.length += 1
         return memory
 
@@ -219,7 +221,8 @@ class ShopSessionModel(TrainedModel):
             queries: (B, T, E) text vectors of the searches that led to the tokens, zero where none did.
         """
         del lengths
-        return self._output(self._hidden(items, events, gaps, queries))
+        hidden, vectors, seen = self._hidden(items, events, gaps, queries)
+        return self._output(hidden, vectors, seen)
 
     def read_packed(
         self, batch: PackedBatch, item_inputs: Tensor | None = None, queries: Tensor | None = None
@@ -234,13 +237,15 @@ class ShopSessionModel(TrainedModel):
         """
         inputs = self._inputs(batch.items) if item_inputs is None else item_inputs
         tokens = self._tokens(inputs, batch.events, batch.gaps, queries)
-        tokens = torch.where((batch.place == 0)[..., None], self._tokens_begin(1), tokens)
-        return self._output(self._blocks(tokens, batch.in_sight(self.config.window), batch.place))
+        begins, seen = (batch.place == 0)[..., None], batch.in_sight(self.config.window)
+        tokens = torch.where(begins, self._tokens_begin(1), tokens)
+        # Padding sees padding, so that no row of weights is empty.
+        return self._output(self._blocks(tokens, seen, batch.place), inputs.masked_fill(begins, 0), seen[:, 0])
 
-    def _output(self, hidden: Tensor) -> ShopSessionOutput:
+    def _output(self, hidden: Tensor, vectors: Tensor, seen: Tensor) -> ShopSessionOutput:
         logits = self.heads(hidden)
         return ShopSessionOutput(
-            states=F.normalize(self.project(hidden), dim=-1),
+            states=self._states(hidden, self.readout.marks(hidden), vectors, seen),
             event_logits=logits[..., :N_EVENTS],
             end_logits=logits[..., N_EVENTS],
             purchase_logits=logits[..., N_EVENTS + 1],
@@ -248,14 +253,27 @@ class ShopSessionModel(TrainedModel):
             last_hidden_state=hidden,
         )
 
-    def _hidden(self, items: Tensor, events: Tensor, gaps: Tensor, queries: Tensor | None) -> Tensor:
-        """(B, T + 1, D) after each token, the one that begins the history first."""
-        tokens = self._tokens(self._inputs(items), events, gaps, queries)
+    def _states(self, hidden: Tensor, marks: Tensor, vectors: Tensor, seen: Tensor) -> Tensor:
+        """(B, Q, D) unit states; see `Readout.forward`."""
+        return F.normalize(self.project(hidden) + self.readout(hidden, marks, vectors, seen), dim=-1)
+
+    def _hidden(
+        self, items: Tensor, events: Tensor, gaps: Tensor, queries: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """What the blocks say after each token, the one that begins the history first.
+
+        Returns:
+            (B, T + 1, D) of the last block; (B, T + 1, D) vectors of the items, zero at the beginning; and (1, T + 1,
+            T + 1) bool, which tokens each one attends to.
+        """
+        inputs = self._inputs(items)
+        tokens = self._tokens(inputs, events, gaps, queries)
         tokens = torch.cat([self._tokens_begin(items.shape[0]), tokens], dim=1)
         position = torch.arange(tokens.shape[1], device=items.device)
         back = position[:, None] - position  # (T + 1, T + 1) how far back a key lies
         seen = (back >= 0) & (back < self.config.window)
-        return self._blocks(tokens, seen[None, None], position[None])
+        hidden = self._blocks(tokens, seen[None, None], position[None])
+        return hidden, F.pad(inputs, (0, 0, 1, 0)), seen[None]
 
     def _blocks(self, tokens: Tensor, seen: Tensor, position: Tensor) -> Tensor:
         output = self.backbone(inputs_embeds=self.dropout(tokens), attention_mask=seen, position_ids=position)
@@ -275,9 +293,9 @@ class ShopSessionModel(TrainedModel):
 
         `queries` are (B, T, E) text vectors of the searches that led to the tokens, zero where none did.
         """
-        hidden = self._hidden(items, events, gaps, queries)
+        hidden, vectors, seen = self._hidden(items, events, gaps, queries)
         last = hidden[torch.arange(items.shape[0], device=items.device), lengths]
-        return F.normalize(self.project(last), dim=-1)
+        return self._states(last[:, None], self.readout.marks(hidden), vectors, seen[0][lengths][:, None])[:, 0]
 
     def towards(self, states: Tensor, queries: Tensor) -> Tensor:
         """(..., D) unit states of shoppers (..., D) who now search, (..., E); a search of zeros changes nothing."""
@@ -347,42 +365,27 @@ class ShopSessionModel(TrainedModel):
         gaps: Tensor,
         queries: Tensor | None,
     ) -> Tensor:
-        tokens = self._tokens(table[items], events, gaps, queries)
-        return self._append(memory, tokens[:, None], items > 0, compiled=self._compiled is not None)
+        vectors = table[items]
+        tokens = self._tokens(vectors, events, gaps, queries)
+        return self._append(memory, tokens[:, None], vectors, items > 0, compiled=self._compiled is not None)
 
-    def _append(self, memory: SessionMemory, tokens: Tensor, active: Tensor, *, compiled: bool = False) -> Tensor:
-        """(B, D) the states after one more token of the active rows, whose keys and values go into the ring."""
+    def _append(
+        self, memory: SessionMemory, tokens: Tensor, vectors: Tensor, active: Tensor, *, compiled: bool = False
+    ) -> Tensor:
+        """(B, D) the states after one more token of the active rows, (B, 1, D), with its item's vector, (B, D)."""
+        seen = memory.in_sight()
         forward: Any = self.backbone.forward  # not the call, which training may have compiled
         output = forward(
             inputs_embeds=tokens,
-            attention_mask=memory.in_sight(),
+            attention_mask=seen,
             position_ids=memory.length[:, None],
             **{CACHE: memory.ring(active, compiled=compiled)},
         )
-        state = F.normalize(self.project(output.last_hidden_state[:, 0]), dim=-1)
+        hidden = output.last_hidden_state
+        memory.keep(self.readout.marks(hidden[:, 0]), vectors, active, compiled=compiled)
+        state = self._states(hidden, memory.marks, memory.items, seen[:, 0])[:, 0]
         # A new tensor, so that observations handed out earlier keep their values.
         return torch.where(active[:, None], state, memory.state)
-
-
-def load_encoder(folder: str | Path, *, device: str | torch.device = "cpu") -> ShopSessionModel:
-    """A pretrained session encoder, in eval mode.
-
-    Raises:
-        ArtefactError: the folder is missing, holds something else, or its weights cannot be read.
-        NotTrainedError: the encoder in it was never trained, or its pretraining was interrupted.
-    """
-    folder = Path(folder)
-    check_trained(folder)
-    try:
-        with quiet_transformers():
-            model = ShopSessionModel.from_pretrained(folder, dtype=torch.float32)
-    except (SafetensorError, OSError, RuntimeError) as error:
-        if isinstance(error, ArtefactError):
-            raise
-        raise ArtefactError(f"{folder} holds weights that cannot be read ({error}); pretrain it again") from error
-    model = model.to(device).eval()  # pyright: ignore[reportArgumentType]
-    model.item_vectors  # noqa: B018  worked out here, so that an exported graph holds it and not the way to it
-    return model
 
 
 def gap_buckets(gaps: Tensor) -> Tensor:

@@ -40,6 +40,11 @@ class ShopSessionConfig(PreTrainedConfig):
     price_std: float = 1.0
     trained: bool = False
 
+    @property
+    def head_width(self) -> int:
+        """Width of an attention head."""
+        return self.width // self.heads
+
     def backbone(self) -> LlamaConfig:
         """Settings of the Llama blocks; their vocabulary is the event codes, 0 the token that begins a history."""
         config = LlamaConfig(

@@ -20,8 +20,9 @@ from ..datasets.catalogue import Catalogue
 from ..datasets.tokens import Floats, Ints
 from ..errors import ArtefactError
 from .card import write_card
+from .loading import load_encoder
 from .quiet import quiet_transformers
-from .session import ShopSessionModel, load_encoder
+from .session import ShopSessionModel
 from .settings import PretrainConfig
 from .text import TextEncoder
 from .tower import ItemTower, item_rows

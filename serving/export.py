@@ -22,7 +22,7 @@ from ..datasets.artefact import artefact_id, building, is_finished, read_config
 from ..datasets.log import ShopLog
 from ..datasets.schema import N_EVENTS
 from ..datasets.tokens import Floats, History
-from ..encoders.session import load_encoder
+from ..encoders.loading import load_encoder
 from ..encoders.state import StateEncoder
 from ..errors import ArtefactError, BundleError, EvidenceError
 from .bundle import POLICY, Bundle, seal, write_parts

@@ -151,6 +151,6 @@ def load_shopper(folder: Path | str, *, device: torch.device | str = "cpu") -> F
         raise ArtefactError(f"{folder} is not a readable shopper: {error}; fit it anew") from error
     if vectors is not None:
         return FittedShopper(model, MeanEncoder(vectors, kept["decay"]), facts)
-    from ..encoders.session import load_encoder  # imports transformers, which takes seconds: only where it is needed
+    from ..encoders.loading import load_encoder  # imports transformers, which takes seconds: only where it is needed
 
     return FittedShopper(model, load_encoder(folder / ENCODER_FOLDER, device=device), facts)

@@ -12,10 +12,11 @@ from transformers import AutoModel
 
 from slatewise.datasets.artefact import read_config
 from slatewise.datasets.log import ShopLog
+from slatewise.encoders.loading import load_encoder
 from slatewise.encoders.next_item import encoder_scorer, next_item_metrics
 from slatewise.encoders.pretrain import PretrainConfig, pretrain
 from slatewise.encoders.quiet import quiet_transformers
-from slatewise.encoders.session import ShopSessionModel, load_encoder
+from slatewise.encoders.session import ShopSessionModel
 from slatewise.encoders.settings import temperature_for
 from slatewise.errors import ArtefactError, EvidenceError, NotTrainedError
 

@@ -10,8 +10,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel
 
+from slatewise.encoders.loading import load_encoder
 from slatewise.encoders.quiet import quiet_transformers
-from slatewise.encoders.session import ShopSessionConfig, ShopSessionModel, load_encoder
+from slatewise.encoders.session import ShopSessionConfig, ShopSessionModel
 from slatewise.errors import ArtefactError, NotTrainedError
 
 N, WINDOW = 40, 6
@@ -140,7 +141,7 @@ def test_the_empty_history_has_a_state_and_padding_beyond_the_end_is_not_read(mo
 
 
 def test_a_state_depends_on_its_reach_of_tokens_and_no_more(model: ShopSessionModel) -> None:
-    assert model.reach == 2 * (WINDOW - 1) + 1
+    assert model.reach == 3 * (WINDOW - 1) + 1
     items, events, gaps, _ = histories(3, 30, seed=5)
     items = items.clamp(min=1)
     whole = model.encode(items, events, gaps, torch.full((3,), 30))

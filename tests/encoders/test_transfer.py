@@ -12,8 +12,9 @@ import torch
 from slatewise.datasets.artefact import read_config
 from slatewise.datasets.catalogue import Catalogue
 from slatewise.datasets.log import ShopLog
+from slatewise.encoders.loading import load_encoder
 from slatewise.encoders.pretrain import PretrainConfig, pretrain
-from slatewise.encoders.session import ShopSessionModel, load_encoder
+from slatewise.encoders.session import ShopSessionModel
 from slatewise.encoders.transfer import WarmStart, grow, items_of
 from slatewise.errors import ArtefactError
 

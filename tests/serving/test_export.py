@@ -13,7 +13,8 @@ from slatewise.agents.artefact import load_agent, save_agent
 from slatewise.agents.ppo import PPOConfig
 from slatewise.datasets.artefact import building
 from slatewise.datasets.known_shop import KnownShop, KnownShopConfig
-from slatewise.encoders.session import ShopSessionConfig, ShopSessionModel, load_encoder
+from slatewise.encoders.loading import load_encoder
+from slatewise.encoders.session import ShopSessionConfig, ShopSessionModel
 from slatewise.envs.sb3 import SB3Bridge
 from slatewise.envs.vector import ShopVectorEnv
 from slatewise.errors import ArtefactError, BundleError, EvidenceError
