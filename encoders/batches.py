@@ -46,7 +46,7 @@ class PackedBatch:
         items, events: int64, 0 at padding and where a session begins. gaps: float32.
         queries: int64 number of the search that led to the token, 0 for none.
         session: int64 number of the session within its row, from 1; 0 at padding.
-        place: int64 place within the session, 0 for the token that begins it.
+        place: int64 place within the session, 0 for the token that begins it. length: int64 tokens of its session.
         next_items, next_events, next_queries: int64 of the next token, 0 where there is none. next_gaps: float32.
         follows: bool, there is a next token. chosen: bool, and it is the shopper's own choice (no ignored slate).
         ends: bool, the session ends here. knows_end: bool, whether it does is known: not where a session was cut.
@@ -59,6 +59,7 @@ class PackedBatch:
     queries: Tensor
     session: Tensor
     place: Tensor
+    length: Tensor
     next_items: Tensor
     next_events: Tensor
     next_gaps: Tensor
@@ -76,17 +77,49 @@ class PackedBatch:
         own = self.session[:, :, None] == self.session[:, None, :]
         return (own & (back >= 0) & (back < window))[:, None]
 
+    @property
+    def choice(self) -> Tensor:
+        """(R, L) bool, tokens of items that shoppers chose."""
+        return (self.place > 0) & (self.events != Event.IMPRESSION)
 
-def layouts(lengths: Ints, *, pack: int, size: int, rng: np.random.Generator | None) -> list[Layout]:
-    """The batches of one pass, every session once.
+    def choices(self, places: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What shoppers chose in the sessions of some places.
+
+        Args:
+            places: (M,) counted over all rows.
+
+        Returns:
+            (M, T) int64 places of the sessions' tokens, and two (M, T) bool masks: chosen by then, and chosen later.
+        """
+        place, length = self.place.flatten()[places, None], self.length.flatten()[places, None]
+        token = torch.arange(int(length.max()) if len(places) else 0, device=places.device)
+        source = torch.where(token < length, places[:, None] - place + 1 + token, 0)
+        chosen = (token < length) & self.choice.flatten()[source]
+        return source, chosen & (token < place), chosen & (token >= place)
+
+    def often(self) -> Tensor:
+        """(R, L) int64, how often the item of a place was chosen in its session; 0 where it was not."""
+        rows = torch.arange(len(self.items), device=self.items.device)[:, None]
+        session = rows * (self.items.shape[1] + 1) + self.session
+        key = session * (self.items.max() + 1) + self.items
+        _, group, count = key[self.choice].unique(return_inverse=True, return_counts=True)
+        return torch.zeros_like(self.items).masked_scatter(self.choice, count[group])
+
+
+def layouts(
+    lengths: Ints, *, pack: int, size: int, rng: np.random.Generator | None, sessions: Ints | None = None
+) -> list[Layout]:
+    """The batches of one pass.
 
     Args:
         lengths: (S,) tokens of each session; empty sessions are left out.
+        sessions: those of the pass, some perhaps several times; every one once when None.
         pack: places of a row, at least 2; a session that needs more gets a row of the next multiple of that.
         size: places of a batch, at most, unless one row has more.
         rng: shuffles sessions, rows and batches; without one the order is that of the sessions, pool by pool.
     """
-    order = np.flatnonzero(lengths > 0)
+    order = np.arange(len(lengths)) if sessions is None else sessions
+    order = order[lengths[order] > 0]
     if rng is not None:
         rng.shuffle(order)
     pool = np.cumsum(lengths[order] + 1) // max(size * _POOL, 1)
@@ -140,6 +173,23 @@ def _layout(rows: list[_Row], lengths: Ints) -> Layout:
     return Layout(sessions, row, begin, (len(rows), rows[-1][0]))
 
 
+def drawn_by_age(n: int, half_life: float | None, rng: np.random.Generator) -> Ints:
+    """As many sessions as there are, in order, recent ones drawn more often.
+
+    Args:
+        n: sessions, in order of time.
+        half_life: share of them after which an older one is drawn half as often; every one once when None.
+        rng: where the draw begins; each session is drawn as often as expected, but for less than one time.
+
+    Source: systematic resampling, Kitagawa 1996.
+    """
+    if half_life is None:
+        return np.arange(n)
+    weight = 0.5 ** (np.arange(n, 0, -1) / (n * half_life))
+    bounds = np.cumsum(weight) * (n / weight.sum())
+    return np.searchsorted(bounds, np.arange(n) + rng.random(), side="right").clip(max=n - 1).astype(np.int64)
+
+
 def packed_batch(tokens: Tokens, layout: Layout, max_tokens: int, device: torch.device | str = "cpu") -> PackedBatch:
     """The batch of a layout; sessions longer than `max_tokens` are cut there."""
     lengths = np.minimum(tokens.lengths[layout.sessions], max_tokens)
@@ -168,6 +218,7 @@ def packed_batch(tokens: Tokens, layout: Layout, max_tokens: int, device: torch.
         queries,
         owner - np.searchsorted(layout.row, layout.row[owner]) + 1,
         place,
+        lengths[owner],
         next_items,
         next_events,
         next_gaps.astype(np.float32),

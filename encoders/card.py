@@ -13,7 +13,7 @@ _TAGS = ("slatewise", "recommendation", "session-based-recommendation", "sequent
 _TOLD = {
     "sessions": "sessions learnt from",
     "tokens": "tokens in them",
-    "validation_sessions": "later sessions, for early stopping",
+    "validation_sessions": "later sessions, for early stopping, learnt from at last",
     "items": "items known",
     "items_seen": "items with an embedding of their own",
     "first_session": "first session",

@@ -112,7 +112,8 @@ def pretrain_tokens(
 ) -> ShopSessionModel:
     """Train a session encoder on tokens, wherever they come from, and write it as an artefact of kind "encoder".
 
-    The latest sessions are kept aside for early stopping. A run that was killed goes on from its last full epoch and
+    The latest sessions are kept aside for early stopping, which the figures of the record are from, and learnt from at
+    last, in a few steps more. A run that was killed goes on from its last full epoch and
     ends with the same weights as one that was not. A finished one of the same settings and inputs is read back.
 
     Args:
@@ -159,6 +160,7 @@ def pretrain_tokens(
     start = WarmStart.load(warm_start) if warm_start else None
     told = text.about if isinstance(text, TextEncoder) else None
     if start:
+        config = start.shaped(config)
         start.check(config, text.dim if isinstance(text, TextEncoder) else text.shape[1], told)
         inputs["warm_start"] = start.id
     if not force and is_finished(out, "encoder", settings, inputs):
@@ -180,11 +182,13 @@ def pretrain_tokens(
         with tracking(draft.folder / "logs", log_to, tracker) as run.tracker:
             state = run.train(checkpoints, progress)
         checkpoints.load_best(state, run.model)
+        validated = _validated(run.model.eval(), held_out)
+        run.refresh(tokens, state, progress)
         run.model.tower.settle()
         run.model.config.trained = True
         with quiet_transformers():
             run.model.save_pretrained(draft.folder)
-        draft.facts |= run.facts(state) | _validated(run.model.eval(), held_out)
+        draft.facts |= run.facts(state) | validated
         record = {"settings": settings, "inputs": inputs, "facts": draft.facts, "versions": package_versions()}
         write_card(draft.folder, Path(out).name, **record)
         shutil.rmtree(checkpoints.folder)

@@ -72,17 +72,23 @@ def temperature_for(n_items: int) -> float:
     return min(1 / (math.sqrt(2) * math.log(max(n_items - 1, 2))), 0.1)
 
 
+def width_for(n_items: int) -> int:
+    """Width of states that can tell so many items apart without costing a small shop more than it gains."""
+    return 64 if n_items <= 5_000 else 128
+
+
 @dataclass(frozen=True, kw_only=True)
 class PretrainConfig:
     """Settings of a pretraining run."""
 
-    width: int = 64
-    """Width of states and item vectors; a multiple of `heads`."""
+    width: int | None = None
+    """Width of states and item vectors, a multiple of `heads`; `width_for` the items seen when None."""
     layers: int = 2
     heads: int = 4
     kv_heads: int = 1
     """Key and value heads that the query heads share; one keeps the memory of a step small (Shazeer 2019)."""
-    feed_forward: int = 128
+    feed_forward: int | None = None
+    """Width inside a block; twice the width when None."""
     window: int = 50
     """Tokens that a token attends to, itself included."""
     parts: tuple[str, ...] = PARTS
@@ -99,24 +105,34 @@ class PretrainConfig:
     cpu_seconds: float | None = None
     """Processor time that training may take. Where it is short, fewer steps are taken, and what comes out depends on
     the speed of the machine."""
-    batch_tokens: int = 512
-    """Tokens a batch, at most; fewer in a small log, so that an epoch has some forty steps."""
+    batch_tokens: int = 2_048
+    """Tokens a batch, at most; fewer in a small log, so that a pass has enough steps (`training.batch_size`)."""
     accumulate: int = 1
     """Batches a step, whose gradients are added up; for steps of more tokens than fit in memory."""
     pack: int = 32
     """Tokens of a row, into which whole sessions are packed; a longer session has a row of the next multiple."""
     learning_rate: float = 2e-3
-    id_rate: float = 1.0
-    """How many times faster the items' own embeddings learn than the rest; more overfits where text tells much."""
+    id_rate: float | None = None
+    """How many times faster the items' own embeddings learn than the rest; when None, 2 where items have no texts, and
+    1 where they do: more overfits there."""
     neighbours: int = 12
     """Items that each item borrows from while training, those it shares most sessions with; 0 for none."""
     weight_decay: float = 0.05
     warm_up: float = 0.05
     """Share of all steps in which the learning rate rises; it then falls along a cosine."""
-    full_softmax_up_to: int = 20_000
+    half_life: float | None = 0.3
+    """Share of the sessions after which an older one is learnt from half as often; all alike when None."""
+    refresh: float = 0.1
+    """Steps taken when all is done, as a share of those before, to learn from the sessions too that were kept for early
+    stopping: they tell most of what is wanted now. 0 leaves them unlearnt."""
+    refresh_rate: float = 0.2
+    """Share of the learning rate that these steps begin with."""
+    full_softmax_up_to: int = 8_192
     """Items seen up to which every one is a candidate at every step; beyond, candidates are sampled."""
-    negatives: int = 2_048
+    negatives: int = 4_096
     """Items sampled for a batch beside its own, beyond `full_softmax_up_to`."""
+    first_weight: float = 0.1
+    """Weight of foreseeing a session's first item, before anything is known of it, beside 1 for a later one."""
     event_weight: float = 0.2
     """Weight of the loss of the next event's type, beside 1 for the next item."""
     end_weight: float = 0.1
@@ -136,7 +152,8 @@ class PretrainConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.width % self.heads or self.heads % self.kv_heads or self.width // self.heads % 2:
+        width = self.width or 2 * self.heads
+        if width % self.heads or self.heads % self.kv_heads or width // self.heads % 2:
             raise ValueError(
                 f"width must be an even multiple of heads, and heads a multiple of kv_heads; got width={self.width}, "
                 f"heads={self.heads}, kv_heads={self.kv_heads}"
@@ -156,7 +173,10 @@ class PretrainConfig:
             raise ValueError(f"neighbours must be at least 0, got {self.neighbours}")
         if self.pack < 2:
             raise ValueError(f"pack must be at least 2, a session's beginning and a token, got {self.pack}")
-        for name in ("temperature", "learning_rate", "validation_fraction", "cpu_seconds"):
+        for name in ("first_weight", "refresh", "refresh_rate"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} must be in [0, 1], got {getattr(self, name)}")
+        for name in ("temperature", "learning_rate", "validation_fraction", "cpu_seconds", "half_life", "id_rate"):
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise ValueError(f"{name} must be positive, got {value}")
@@ -168,7 +188,9 @@ class PretrainConfig:
             n_seen: items that occur in the training sessions.
             query_dim: width of the text vectors of searches, 0 for a log without any.
         """
-        names = ("width", "layers", "heads", "kv_heads", "feed_forward", "window", "dropout", "id_dropout")
+        names = ("layers", "heads", "kv_heads", "window", "dropout", "id_dropout")
+        width = self.width or width_for(n_seen)
         same: dict[str, Any] = {name: getattr(self, name) for name in names}
+        same |= {"width": width, "feed_forward": self.feed_forward or 2 * width}
         same |= {"parts": list(self.parts), "query_dim": query_dim if "query" in self.parts else 0}
         return ShopSessionConfig(**same, item_temperature=self.temperature or temperature_for(n_seen))

@@ -14,21 +14,29 @@ from torch.nn import functional as F
 from torch.optim import AdamW
 
 from ..datasets.tokens import Floats, Tokens
-from .batches import Layout, PackedBatch, layouts, packed_batch
+from .batches import Layout, PackedBatch, drawn_by_age, layouts, packed_batch
 from .borrowing import Borrowing
 from .budget import Budget
 from .checkpoint import Checkpoints, Progress
 from .neighbours import item_counts
 from .session import ShopSessionModel, gap_buckets
 from .settings import PretrainConfig
+from .softmax import Company, candidate_loss
 from .tracking import Tracker
 
 Report = Callable[[int, int, str], None]
-_STEPS = 40  # an epoch has at least this many, unless batches were smaller than the next
-_SMALLEST_BATCH = 128  # tokens
+_STEPS, _MANY_STEPS = 40, 400  # a pass has the first at least, and the second where batches are larger than usual
+_USUAL_BATCH, _SMALLEST_BATCH = 512, 128  # tokens
 _TELL_EVERY = 50  # steps between figures for a tracker, beside those of each pass
+_VALIDATED = 4_000  # held-out sessions, at most, that are judged after each pass
 _VALIDATION_TOKENS = 4_096  # a batch
 _VALIDATION_CELLS = 8_000_000  # predictions times items held at once
+
+
+def batch_size(tokens: int, most: int) -> int:
+    """Tokens a batch for a pass over so many: few enough for enough steps, and no more than `most`."""
+    usual = min(max(tokens // _STEPS, _SMALLEST_BATCH), _USUAL_BATCH)
+    return min(max(tokens // _MANY_STEPS, usual), most)
 
 
 class Run:
@@ -49,7 +57,7 @@ class Run:
         Args:
             model: to be trained.
             train: sessions to learn from.
-            held_out: later ones, for early stopping.
+            held_out: later ones, for early stopping; of many, as many as tell enough, evenly spaced.
             config: settings.
             device: where to train.
             queries: (Q + 1, E) text vectors of the tokens' searches, row 0 zero.
@@ -57,14 +65,10 @@ class Run:
         """
         self.config, self.device = config, torch.device(device)
         self.tracker: Tracker | None = None  # told the figures of each pass
-        self.train_tokens, self.held_out = train, held_out
-        counts = item_counts(train, model.n_items)
-        if model.tower.ids is not None and config.neighbours:
-            share = 0.5 if fresh else 0.0
-            model.tower.borrowing = Borrowing.among(train, model.n_items, config.neighbours, share)
-        self.model = model.to(self.device)  # pyright: ignore[reportArgumentType]
-        self.candidates = torch.from_numpy(np.flatnonzero(counts)).to(self.device)
-        self.chance = torch.from_numpy(counts / max(counts.sum(), 1)).to(self.device, torch.float32)
+        self.held_out = held_out.part(np.arange(len(held_out))[:: -(-len(held_out) // _VALIDATED)])
+        self.sessions, self.kept_aside = len(train), len(held_out)
+        self.model = model
+        self._learn_from(train, share=0.5 if fresh else 0.0)
         self.queries = torch.from_numpy(queries).to(self.device) if queries is not None else None
         self.optimizer = self._optimizer()
         batches = len(self._layouts(np.random.default_rng([config.seed, 0])))
@@ -73,25 +77,42 @@ class Run:
         if config.compile:
             self.model.backbone.compile()
 
+    def _learn_from(self, tokens: Tokens, share: float) -> None:
+        """Take sessions to learn from, and what follows from them.
+
+        Args:
+            tokens: the sessions, in order of time.
+            share: how much items begin to borrow from the others of their sessions.
+        """
+        self.train_tokens, tower = tokens, self.model.tower
+        counts = item_counts(tokens, self.model.n_items)
+        if tower.ids is not None and self.config.neighbours:
+            tower.borrowing = Borrowing.among(tokens, self.model.n_items, self.config.neighbours, share)
+        self.model = self.model.to(self.device)  # pyright: ignore[reportArgumentType]
+        self.candidates = torch.from_numpy(np.flatnonzero(counts)).to(self.device)
+        self.chance = torch.from_numpy(counts / max(counts.sum(), 1)).to(self.device, torch.float32)
+
     def _optimizer(self) -> AdamW:
+        rate = self.config.id_rate or (2.0 if self.model.tower.text is None else 1.0)
         own, still, rest = [], [], []
         for name, weight in self.model.named_parameters():
             (own if name == "tower.ids.weight" else rest if weight.ndim > 1 else still).append(weight)
         groups = [
             {
                 "params": own,
-                "scale": self.config.id_rate,
-                "weight_decay": self.config.weight_decay / self.config.id_rate,
+                "scale": rate,
+                "weight_decay": self.config.weight_decay / rate,
             },
             {"params": rest, "scale": 1.0, "weight_decay": self.config.weight_decay},
             {"params": still, "scale": 1.0, "weight_decay": 0.0},
         ]
-        return AdamW(groups, lr=self.config.learning_rate, betas=(0.9, 0.98))
+        return AdamW(groups, lr=self.config.learning_rate, betas=(0.9, 0.98), fused=True)
 
     def _layouts(self, rng: np.random.Generator) -> list[Layout]:
         lengths = np.minimum(self.train_tokens.lengths, self.config.max_tokens)
-        size = min(self.config.batch_tokens, max(int(lengths.sum()) // _STEPS, _SMALLEST_BATCH))
-        return layouts(lengths, pack=self.config.pack, size=size, rng=rng)
+        size = batch_size(int(lengths.sum()), self.config.batch_tokens)
+        sessions = drawn_by_age(len(lengths), self.config.half_life, rng)
+        return layouts(lengths, pack=self.config.pack, size=size, rng=rng, sessions=sessions)
 
     def train(self, checkpoints: Checkpoints, report: Report | None) -> Progress:
         """All epochs that are left; each one leaves a checkpoint."""
@@ -109,6 +130,37 @@ class Run:
             if self.tracker:
                 self.tracker.log(dict(figures), step=len(state.epochs) * self.steps)
         return state
+
+    def refresh(self, tokens: Tokens, state: Progress, report: Report | None) -> None:
+        """Learn from all sessions, the held-out ones too, in a few steps at a falling rate.
+
+        Args:
+            tokens: the sessions, in order of time.
+            state: of the training before, whose best weights the model has; the time taken is added.
+            report: told of the steps.
+        """
+        config, tower = self.config, self.model.tower
+        steps = math.ceil(config.refresh * (state.best + 1) * self.steps)
+        if not steps:
+            return
+        begun, cpu = time.perf_counter(), time.process_time()
+        self._learn_from(tokens, 0.0 if tower.borrowing is None else tower.borrowing.share.item())
+        tower.item_seen[self.candidates] = 1.0
+        self.optimizer = self._optimizer()
+        self.model.train()
+        rng = np.random.default_rng([config.seed, 2])
+        with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
+            torch.manual_seed(int(rng.integers(2**62)))
+            waiting: list[Layout] = []
+            for step in range(steps):
+                while len(waiting) < config.accumulate:
+                    waiting += self._layouts(rng)
+                layouts, waiting = waiting[: config.accumulate], waiting[config.accumulate :]
+                loss = self._step(layouts, rng, config.refresh_rate * self._rate(step, steps))
+                if report:
+                    report(step + 1, steps, f"learning from the latest sessions too, loss {loss:.3f}")
+        state.seconds += time.perf_counter() - begun
+        state.cpu_seconds += time.process_time() - cpu
 
     def _finished(self, state: Progress, budget: Budget) -> bool:
         passes = len(state.epochs)
@@ -163,15 +215,22 @@ class Run:
     def _loss(self, batch: PackedBatch, rng: np.random.Generator) -> Tensor:
         chosen, follows = _places(batch.chosen), _places(batch.follows)
         targets = batch.next_items.flatten()[chosen]  # (M,)
-        candidates, correction = self._candidates(targets, rng)
+        candidates, correction, drawn = self._candidates(targets, rng)
         used = torch.unique(torch.cat([batch.items.flatten(), candidates]))
         table = self.model.tower(used)  # rows of the items in this batch and their rivals
         inputs = F.embedding(torch.searchsorted(used, batch.items), table)  # its gradient is faster than an index's
         output = self.model.read_packed(batch, inputs, self._asked(batch.queries))
         rivals = F.normalize(F.embedding(torch.searchsorted(used, candidates), table), dim=1)
         states = self._towards(_at(output.states, chosen), batch.next_queries.flatten()[chosen])
-        logits = (states @ rivals.T).float() / self.model.config.item_temperature - correction  # (M, C)
-        item = F.cross_entropy(logits, torch.searchsorted(candidates, targets)) if len(targets) else logits.sum()
+        item = candidate_loss(
+            states,
+            rivals,
+            torch.searchsorted(candidates, targets),
+            temperature=self.model.config.item_temperature,
+            bias=-correction,
+            weights=torch.where(batch.place.flatten()[chosen] > 0, 1.0, self.config.first_weight),
+            company=self._company(batch, chosen, candidates, drawn),
+        )
         event = F.cross_entropy(_at(output.event_logits, follows), batch.next_events.flatten()[follows])
         end = _yes_or_no(output.end_logits, batch.ends, batch.knows_end)
         buys = _yes_or_no(output.purchase_logits, batch.buys, batch.session > 0)
@@ -191,21 +250,45 @@ class Run:
         asked = self._asked(queries)
         return states if asked is None else self.model.towards(states, asked)
 
-    def _candidates(self, targets: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-        """(C,) sorted items to tell apart, and (C,) what their logits are too high by.
+    def _company(self, batch: PackedBatch, places: Tensor, candidates: Tensor, drawn: Tensor) -> Company | None:
+        """Which candidates the predictions' own sessions brought, and nothing else did; None where every item is one.
+
+        Args:
+            batch: its targets are candidates.
+            places: (M,) of the predictions.
+            candidates: (C,) sorted items.
+            drawn: (C,) bool, those that were drawn.
+        """
+        if not self._samples:
+            return None
+        source, before, after = batch.choices(places)
+        row = torch.searchsorted(candidates, batch.items.flatten()).clamp(max=len(candidates) - 1)  # (R * L,)
+        total = torch.bincount(row[batch.choice.flatten()], minlength=len(candidates))
+        elsewhere = drawn[row] | (total[row] > batch.often().flatten())
+        return Company(row[source], before, after & ~elsewhere[source])
+
+    @property
+    def _samples(self) -> bool:
+        """Whether candidates are sampled."""
+        return len(self.candidates) > self.config.full_softmax_up_to
+
+    def _candidates(self, targets: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """(C,) sorted items to tell apart, (C,) what their logits are too high by, and (C,) bool, which were drawn.
 
         Beyond `full_softmax_up_to` these are the batch's own items and items drawn uniformly, each corrected by the
         logarithm of its chance to be there, which keeps the softmax over all items unbiased in the limit.
 
         Source: sampling of alternatives, McFadden 1978; Yi et al., RecSys 2019.
         """
-        if len(self.candidates) <= self.config.full_softmax_up_to:
-            return self.candidates, torch.zeros((), device=self.device)
-        drawn = torch.from_numpy(rng.integers(0, len(self.candidates), self.config.negatives)).to(self.device)
-        candidates = torch.unique(torch.cat([targets, self.candidates[drawn]]))
+        if not self._samples:
+            every = torch.ones(len(self.candidates), dtype=torch.bool, device=self.device)
+            return self.candidates, torch.zeros(len(self.candidates), device=self.device), every
+        places = torch.from_numpy(rng.integers(0, len(self.candidates), self.config.negatives)).to(self.device)
+        drawn = self.candidates[places]
+        candidates = torch.unique(torch.cat([targets, drawn]))
         by_target = len(targets) * torch.log1p(-self.chance[candidates].clamp(max=1 - 1e-6))
         by_draw = self.config.negatives * math.log1p(-1 / len(self.candidates))
-        return candidates, torch.log(-torch.expm1(by_target + by_draw))
+        return candidates, torch.log(-torch.expm1(by_target + by_draw)), torch.isin(candidates, drawn)
 
     @torch.no_grad()
     def _validate(self) -> dict[str, float]:
@@ -218,7 +301,7 @@ class Run:
         lengths = np.minimum(self.held_out.lengths, self.config.max_tokens)
         for layout in layouts(lengths, pack=self.config.pack, size=_VALIDATION_TOKENS, rng=None):
             batch = packed_batch(self.held_out, layout, self.config.max_tokens, self.device)
-            asked = batch.chosen & trained[batch.next_items]
+            asked = batch.chosen & (batch.place > 0) & trained[batch.next_items]
             states = self.model.read_packed(batch, queries=self._asked(batch.queries)).states[asked]
             states, targets = self._towards(states, batch.next_queries[asked]), batch.next_items[asked]
             for part in range(0, len(targets), max(_VALIDATION_CELLS // len(self.candidates), 1)):
@@ -240,8 +323,8 @@ class Run:
         """Figures of the run, for the artefact's record."""
         return {
             "parameters": sum(weight.numel() for weight in self.model.parameters()),
-            "sessions": len(self.train_tokens),
-            "validation_sessions": len(self.held_out),
+            "sessions": self.sessions,
+            "validation_sessions": self.kept_aside,
             "tokens": len(self.train_tokens.items),
             "items": self.model.n_items,
             "items_seen": len(self.candidates),

@@ -6,7 +6,7 @@ Shapes: N items, E width of text vectors, D width of item vectors.
 import hashlib
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -194,6 +194,12 @@ class WarmStart:
         text = _origins({"fingerprint": record["settings"]["text"], **record["facts"].get("text_model", {})})
         return cls(load_encoder(folder), items_of(folder), artefact_id(folder, "encoder"), folder.name, text)
 
+    def shaped(self, config: PretrainConfig) -> PretrainConfig:
+        """The settings, with the widths of this encoder where they name none."""
+        theirs = self.model.config
+        given = {"width": config.width or theirs.width, "feed_forward": config.feed_forward or theirs.feed_forward}
+        return replace(config, **given)
+
     def check(self, config: PretrainConfig, text_dim: int, text: Mapping[str, Any] | None) -> None:
         """See that an encoder can begin with this one.
 
@@ -205,7 +211,7 @@ class WarmStart:
         Raises:
             ArtefactError: it has another shape, or another text model.
         """
-        theirs = self.model.config
+        theirs, config = self.model.config, self.shaped(config)
         other = [name for name in _SHAPE if getattr(config, name) != getattr(theirs, name)]
         if other:
             wanted = ", ".join(f"{name}={getattr(theirs, name)}" for name in other)

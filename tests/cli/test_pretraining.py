@@ -19,7 +19,7 @@ from slatewise.datasets.artefact import read_config
 from slatewise.datasets.catalogue import Catalogue
 from slatewise.encoders import load_encoder
 from slatewise.encoders.lora import FineTuneConfig
-from slatewise.encoders.settings import PretrainConfig
+from slatewise.encoders.settings import PretrainConfig, width_for
 from slatewise.encoders.transfer import items_of
 
 SMALL = ["--epochs", 1, "--width", 16, "--layers", 1, "--heads", 2, "--quiet", "--json"]
@@ -37,6 +37,8 @@ def test_the_defaults_that_help_shows_are_those_of_the_settings() -> None:
     for one in named:
         default: Any = one.default
         told = ",".join(default) if isinstance(default, tuple) else str(default)
+        if one.name == "width":
+            told = f"{width_for(5_000)}, or {width_for(5_001)} beyond 5,000 items"
         assert shown[one.name] == told, one.name
     assert shown["lora_steps"] == str(FineTuneConfig().steps)
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from slatewise.datasets.tokens import Tokens
-from slatewise.encoders.batches import PackedBatch, layouts, packed_batch
+from slatewise.encoders.batches import PackedBatch, drawn_by_age, layouts, packed_batch
 from slatewise.encoders.session import ShopSessionConfig, ShopSessionModel
 
 SHOWN, VIEW, CART, BUY = 1, 2, 4, 5
@@ -107,3 +107,38 @@ def test_packed_sessions_have_the_states_that_they_have_alone(model: ShopSession
                 assert torch.allclose(got, wanted, atol=1e-5), name
             seen += length
     assert seen == len(tokens.items) + len(tokens)
+
+
+def test_what_was_chosen_before_and_after_a_place_is_of_its_session_alone() -> None:
+    tokens = Tokens(
+        np.array([1, 2, 1, 3, 4, 5, 4]),
+        np.array([VIEW, BUY, VIEW, SHOWN, VIEW, CART, BUY]),
+        np.zeros(7, np.float32),
+        np.array([0, 4, 7]),
+    )
+    (layout,) = layouts(tokens.lengths, pack=9, size=64, rng=None)
+    batch = packed_batch(tokens, layout, max_tokens=9)
+    assert batch.items.tolist() == [[0, 1, 2, 1, 3, 0, 4, 5, 4]]
+    assert batch.length.tolist() == [[4] * 5 + [3] * 4]
+    source, before, after = batch.choices(torch.tensor([2, 5, 8]))
+    items = batch.items.flatten()[source]
+    assert [row[mask].tolist() for row, mask in zip(items, before, strict=True)] == [[1, 2], [], [4, 5, 4]]
+    assert [row[mask].tolist() for row, mask in zip(items, after, strict=True)] == [[1], [4, 5, 4], []]
+    assert batch.often().tolist() == [[0, 2, 1, 2, 0, 0, 2, 1, 2]]  # item 3 was shown, and not chosen
+
+
+def test_recent_sessions_are_drawn_more_often_by_their_age() -> None:
+    rng = np.random.default_rng(0)
+    drawn = np.stack([np.bincount(drawn_by_age(1_000, 0.25, rng), minlength=1_000) for _ in range(400)])
+    assert (drawn.sum(1) == 1_000).all()
+    often = drawn.mean(0).reshape(4, 250).mean(1)  # by quarter: each twice as often as the one before
+    assert often == pytest.approx(np.array([1, 2, 4, 8]) * 4 / 15, rel=0.02)
+    spread = drawn.max(0) - drawn.min(0)
+    assert spread.max() <= 1  # as often as expected, rounded up or down
+    assert drawn_by_age(5, None, rng).tolist() == [0, 1, 2, 3, 4]
+
+
+def test_a_session_that_is_drawn_twice_is_packed_twice() -> None:
+    lengths = np.array([3, 0, 2])
+    found = layouts(lengths, pack=8, size=64, rng=None, sessions=np.array([0, 1, 2, 2]))
+    assert sorted(np.concatenate([one.sessions for one in found]).tolist()) == [0, 2, 2]

@@ -159,3 +159,14 @@ def test_many_items_are_told_apart_at_a_colder_temperature() -> None:
     assert PretrainConfig(temperature=0.05).model(n_seen=9).item_temperature == 0.05
     with pytest.raises(ValueError, match="must be positive"):
         PretrainConfig(temperature=0.0)
+
+
+def test_a_shop_of_many_items_has_wider_states_unless_told_otherwise() -> None:
+    assert PretrainConfig().model(n_seen=5_000).width == 64
+    wide = PretrainConfig().model(n_seen=5_001)
+    assert (wide.width, wide.feed_forward) == (128, 256)
+    told = PretrainConfig(width=32, feed_forward=48).model(n_seen=5_001)
+    assert (told.width, told.feed_forward) == (32, 48)
+    for wrong in ({"half_life": 0.0}, {"refresh": 1.5}, {"first_weight": -0.1}, {"id_rate": 0.0}):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            PretrainConfig(**wrong)

@@ -10,10 +10,13 @@ import torch
 
 from slatewise.datasets.artefact import read_config
 from slatewise.datasets.log import ShopLog
+from slatewise.datasets.schema import Event
+from slatewise.datasets.tokens import Tokens
+from slatewise.encoders import training
 from slatewise.encoders.batches import Layout, PackedBatch, layouts, packed_batch
-from slatewise.encoders.pretrain import PretrainConfig, pretrain
+from slatewise.encoders.pretrain import PretrainConfig, pretrain, pretrain_tokens
 from slatewise.encoders.session import ShopSessionModel
-from slatewise.encoders.training import Run
+from slatewise.encoders.training import Run, batch_size
 
 TINY = PretrainConfig(
     width=16, layers=1, heads=2, feed_forward=16, window=8, epochs=2, batch_tokens=128, dropout=0.0, id_dropout=0.0
@@ -111,3 +114,63 @@ def test_compiled_blocks_learn_the_same(small_log: ShopLog, item_text: np.ndarra
     for name, weight in eager.state_dict().items():
         assert torch.allclose(compiled.state_dict()[name], weight, atol=1e-3), name
     assert torch.allclose(eager.item_vectors, compiled.item_vectors, atol=1e-3)
+
+
+def test_batches_grow_with_the_log_and_leave_enough_steps() -> None:
+    assert [batch_size(tokens, 2_048) for tokens in (1_000, 10_000, 100_000, 400_000, 10**7)] == [
+        128,
+        250,
+        512,
+        1_000,
+        2_048,
+    ]
+    assert batch_size(10**7, 300) == 300
+
+
+def test_a_large_log_is_judged_by_sessions_from_all_of_its_end(
+    small_log: ShopLog, item_text: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, "_VALIDATED", 12)
+    run = run_of(small_log, item_text, TINY)  # it holds out 40
+    assert len(run.held_out) == 10
+    assert run.held_out.items.tolist() == small_log.tokens.part(np.arange(0, 40, 4)).items.tolist()
+
+
+def test_what_only_the_latest_sessions_show_is_learnt_at_last(
+    small_log: ShopLog, item_text: np.ndarray, tmp_path: Path
+) -> None:
+    """Item 26 is new: the sessions that have it are all held out, and it always follows item 1 there."""
+    tokens = small_log.tokens.part(np.arange(300))
+    late = 40
+    more = Tokens(
+        np.concatenate([tokens.items[tokens.items != 26], np.tile([1, 26], late)]),
+        np.concatenate([tokens.events[tokens.items != 26], np.full(2 * late, int(Event.VIEW))]),
+        np.concatenate([tokens.gaps[tokens.items != 26], np.zeros(2 * late, np.float32)]),
+        np.concatenate([_offsets(tokens), _offsets(tokens)[-1] + 2 * np.arange(1, late + 1)]),
+    )
+    history = (torch.tensor([[1]]), torch.tensor([[int(Event.VIEW)]]), torch.zeros(1, 1), torch.tensor([1]))
+    rank = {}
+    for share in (0.0, 1.0):
+        config = replace(
+            TINY,
+            epochs=4,
+            batch_tokens=64,
+            learning_rate=5e-3,
+            refresh=share,
+            refresh_rate=1.0,
+            validation_fraction=0.12,
+        )
+        out = tmp_path / f"refresh-{share}"
+        encoder = pretrain_tokens(more, small_log.catalogue, out, config=config, text=item_text)
+        assert bool(encoder.tower.item_seen[26]) == bool(share)
+        scores = encoder.scores(encoder.encode(*history))[0]
+        rank[share] = int((scores >= scores[26]).sum())
+        facts = read_config(out, "encoder")["slatewise_artefact"]["facts"]
+        assert facts["sessions"] + facts["validation_sessions"] == len(more)
+    assert rank[1.0] <= 3 < rank[0.0]
+
+
+def _offsets(tokens: Tokens) -> np.ndarray:
+    """Offsets of the sessions once item 26 is taken out of them."""
+    kept = np.concatenate([[0], np.cumsum(tokens.items != 26)])
+    return kept[tokens.offsets]

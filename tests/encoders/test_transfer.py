@@ -183,3 +183,11 @@ def test_a_warm_start_of_another_shape_or_text_model_is_refused(
     with pytest.raises(ArtefactError, match="another model"):
         start.check(CONFIG, 12, {"name": "other", "fingerprint": "other"})
     assert not list(tmp_path.iterdir())
+
+
+def test_a_warm_start_is_as_wide_as_what_it_begins_with(
+    folder: Path, small_log: ShopLog, item_text: np.ndarray, tmp_path: Path
+) -> None:
+    config = replace(CONFIG, width=None, epochs=1)  # alone it would be 64 wide
+    begun = pretrain(small_log, tmp_path / "new", config=config, text=item_text, warm_start=folder)
+    assert begun.dim == CONFIG.width

@@ -35,7 +35,9 @@ def pretrain(
     shoppers: Annotated[
         ShoppersOf, typer.Option(help="Which half of the shoppers to learn from.", rich_help_panel=DATA)
     ] = ShoppersOf.agent,
-    width: Annotated[int | None, _number("Width of states and item vectors.", 64, MODEL, 4)] = None,
+    width: Annotated[
+        int | None, _number("Width of states and item vectors.", "64, or 128 beyond 5,000 items", MODEL, 4)
+    ] = None,
     layers: Annotated[int | None, _number("Transformer layers.", 2, MODEL, 1)] = None,
     heads: Annotated[int | None, _number("Attention heads; WIDTH is an even multiple.", 4, MODEL, 1)] = None,
     window: Annotated[int | None, _number("Tokens that a token looks back on.", 50, MODEL, 1)] = None,
@@ -51,7 +53,22 @@ def pretrain(
     patience: Annotated[
         int | None, _number("Passes without a better validation figure before it stops.", 3, TRAINING, 1)
     ] = None,
-    batch_tokens: Annotated[int | None, _number("Tokens a step, at most.", 512, TRAINING, 1)] = None,
+    batch_tokens: Annotated[
+        int | None, _number("Tokens a step, at most; fewer in a small log.", 2048, TRAINING, 1)
+    ] = None,
+    half_life: Annotated[
+        float | None,
+        _number("Share of the sessions after which an older one is learnt from half as often.", 0.3, TRAINING),
+    ] = None,
+    refresh: Annotated[
+        float | None,
+        _number(
+            "Steps at the end that learn from the latest sessions too, as a share of those before; 0 for none.",
+            0.1,
+            TRAINING,
+            0,
+        ),
+    ] = None,
     learning_rate: Annotated[float | None, _number("Highest learning rate; it rises, then falls.", 0.002, TRAINING)] = (
         None
     ),
@@ -115,7 +132,8 @@ def pretrain(
 
     A Transformer reads a session token by token: an item, how far the shopper went with it, the time since the token
     before. An item is what its text says (read by a pretrained text model), its category, brand and price, and what
-    its sessions taught of it. Learnt is what comes next, whether anything does, and whether something will be bought.
+    its sessions taught of it. Learnt is what comes next, whether anything does, and whether something will be bought;
+    recent sessions count for more, and at last the latest, by which it chose when to stop, are learnt from too.
 
     **Reads** the log, but for the latest sessions, which it is judged on.
 
@@ -136,6 +154,8 @@ def pretrain(
         "epochs": epochs,
         "patience": patience,
         "batch_tokens": batch_tokens,
+        "half_life": half_life,
+        "refresh": refresh,
         "learning_rate": learning_rate,
         "dropout": dropout,
         "seed": seed,
