@@ -133,9 +133,9 @@ def _figures(facts: Mapping[str, Any], held_out: Sequence[Mapping[str, Any]]) ->
     )
     if told:
         number = f"{facts['validation']['sessions']:,}"
-        lines.append(
-            f"On the latest {number} sessions that it was given, which chose when to stop and flatter it: {told}."
-        )
+        before = ", before it learnt from them too" if facts.get("refresh_steps") else ""
+        which = f"the latest {number} sessions that it was given, which chose when to stop and flatter it{before}"
+        lines.append(f"On {which}: {told}.")
     return "## How well it foretells the next item\n\n" + "\n".join(lines) if lines else ""
 
 

@@ -77,6 +77,11 @@ def width_for(n_items: int) -> int:
     return 64 if n_items <= 5_000 else 128
 
 
+def passes_for(tokens: int) -> int:
+    """Passes over so many tokens: a large log says the same more often in one pass, and is sooner learnt by heart."""
+    return min(max(round(5_000_000 / max(tokens, 1)), 5), 12)
+
+
 @dataclass(frozen=True, kw_only=True)
 class PretrainConfig:
     """Settings of a pretraining run."""
@@ -94,12 +99,15 @@ class PretrainConfig:
     parts: tuple[str, ...] = PARTS
     """What a token is made of, of `PARTS`; to see what one is worth, leave it out."""
     dropout: float = 0.3
+    rival_dropout: float = 0.35
+    """Share of the entries of item vectors left out where items are told apart (CORE, Hou et al. 2022)."""
     id_dropout: float = 0.2
     """Share of items that go without their own embedding in a batch, so that items never seen are at home too."""
     temperature: float | None = None
     """Of the softmax over the cosine between state and item; `temperature_for` the items seen when None."""
-    epochs: int = 12
-    """At most; fewer when the validation figure stops improving."""
+    epochs: int | None = None
+    """Passes at most, over which the learning rate falls; fewer when the validation figure stops improving;
+    `passes_for` the tokens when None."""
     patience: int = 3
     """Epochs without improvement before stopping."""
     cpu_seconds: float | None = None
@@ -122,10 +130,10 @@ class PretrainConfig:
     """Share of all steps in which the learning rate rises; it then falls along a cosine."""
     half_life: float | None = 0.3
     """Share of the sessions after which an older one is learnt from half as often; all alike when None."""
-    refresh: float = 0.1
+    refresh: float = 0.5
     """Steps taken when all is done, as a share of those before, to learn from the sessions too that were kept for early
     stopping: they tell most of what is wanted now. 0 leaves them unlearnt."""
-    refresh_rate: float = 0.2
+    refresh_rate: float = 0.5
     """Share of the learning rate that these steps begin with."""
     full_softmax_up_to: int = 8_192
     """Items seen up to which every one is a candidate at every step; beyond, candidates are sampled."""
@@ -158,11 +166,12 @@ class PretrainConfig:
                 f"width must be an even multiple of heads, and heads a multiple of kv_heads; got width={self.width}, "
                 f"heads={self.heads}, kv_heads={self.kv_heads}"
             )
-        for name in ("dropout", "id_dropout", "validation_fraction"):
+        for name in ("dropout", "rival_dropout", "id_dropout", "validation_fraction"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} must be in [0, 1), got {getattr(self, name)}")
         for name in ("layers", "window", "epochs", "patience", "batch_tokens", "accumulate", "negatives", "max_tokens"):
-            if getattr(self, name) < 1:
+            value = getattr(self, name)
+            if value is not None and value < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         strange = [part for part in self.parts if part not in PARTS]
         if strange or len(set(self.parts)) < len(self.parts):

@@ -20,7 +20,7 @@ from .budget import Budget
 from .checkpoint import Checkpoints, Progress
 from .neighbours import item_counts
 from .session import ShopSessionModel, gap_buckets
-from .settings import PretrainConfig
+from .settings import PretrainConfig, passes_for
 from .softmax import Company, candidate_loss
 from .tracking import Tracker
 
@@ -73,6 +73,7 @@ class Run:
         self.optimizer = self._optimizer()
         batches = len(self._layouts(np.random.default_rng([config.seed, 0])))
         self.steps = math.ceil(batches / config.accumulate)  # of a pass
+        self.passes = config.epochs or passes_for(len(train.items))
         self.reduced = config.precision == "bfloat16" or (config.precision == "auto" and self.device.type == "cuda")
         if config.compile:
             self.model.backbone.compile()
@@ -117,7 +118,9 @@ class Run:
     def train(self, checkpoints: Checkpoints, report: Report | None) -> Progress:
         """All epochs that are left; each one leaves a checkpoint."""
         state = checkpoints.resume(self.model, self.optimizer)
-        budget = Budget(state.steps or self.config.epochs * self.steps, self.config.cpu_seconds, state.cpu_seconds)
+        # What comes after, `refresh`, takes its share of the time.
+        seconds = self.config.cpu_seconds and self.config.cpu_seconds / (1 + self.config.refresh)
+        budget = Budget(state.steps or self.passes * self.steps, seconds, state.cpu_seconds)
         while not self._finished(state, budget):
             begun, epoch = time.perf_counter(), len(state.epochs)
             figures = self._epoch(epoch, budget, report) | self._validate()
@@ -131,6 +134,10 @@ class Run:
                 self.tracker.log(dict(figures), step=len(state.epochs) * self.steps)
         return state
 
+    def refresh_steps(self, state: Progress) -> int:
+        """Steps of `refresh` after a training."""
+        return math.ceil(self.config.refresh * (state.best + 1) * self.steps)
+
     def refresh(self, tokens: Tokens, state: Progress, report: Report | None) -> None:
         """Learn from all sessions, the held-out ones too, in a few steps at a falling rate.
 
@@ -139,8 +146,7 @@ class Run:
             state: of the training before, whose best weights the model has; the time taken is added.
             report: told of the steps.
         """
-        config, tower = self.config, self.model.tower
-        steps = math.ceil(config.refresh * (state.best + 1) * self.steps)
+        config, tower, steps = self.config, self.model.tower, self.refresh_steps(state)
         if not steps:
             return
         begun, cpu = time.perf_counter(), time.process_time()
@@ -220,7 +226,8 @@ class Run:
         table = self.model.tower(used)  # rows of the items in this batch and their rivals
         inputs = F.embedding(torch.searchsorted(used, batch.items), table)  # its gradient is faster than an index's
         output = self.model.read_packed(batch, inputs, self._asked(batch.queries))
-        rivals = F.normalize(F.embedding(torch.searchsorted(used, candidates), table), dim=1)
+        rivals = F.dropout(F.embedding(torch.searchsorted(used, candidates), table), self.config.rival_dropout)
+        rivals = F.normalize(rivals, dim=1)
         states = self._towards(_at(output.states, chosen), batch.next_queries.flatten()[chosen])
         item = candidate_loss(
             states,
@@ -330,6 +337,7 @@ class Run:
             "items_seen": len(self.candidates),
             "epochs": len(state.epochs),
             "best_epoch": state.best + 1,
+            "refresh_steps": self.refresh_steps(state),
             "seconds": round(state.seconds, 1),
             "cpu_seconds": round(state.cpu_seconds, 1),
             **{name: round(value, 4) for name, value in state.epochs[state.best].items()},

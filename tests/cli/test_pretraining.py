@@ -19,7 +19,7 @@ from slatewise.datasets.artefact import read_config
 from slatewise.datasets.catalogue import Catalogue
 from slatewise.encoders import load_encoder
 from slatewise.encoders.lora import FineTuneConfig
-from slatewise.encoders.settings import PretrainConfig, width_for
+from slatewise.encoders.settings import PretrainConfig, passes_for, width_for
 from slatewise.encoders.transfer import items_of
 
 SMALL = ["--epochs", 1, "--width", 16, "--layers", 1, "--heads", 2, "--quiet", "--json"]
@@ -39,6 +39,8 @@ def test_the_defaults_that_help_shows_are_those_of_the_settings() -> None:
         told = ",".join(default) if isinstance(default, tuple) else str(default)
         if one.name == "width":
             told = f"{width_for(5_000)}, or {width_for(5_001)} beyond 5,000 items"
+        if one.name == "epochs":
+            told = f"{passes_for(1)}, or {passes_for(10**7)} in a large log"
         assert shown[one.name] == told, one.name
     assert shown["lora_steps"] == str(FineTuneConfig().steps)
 

@@ -17,7 +17,7 @@ from slatewise.encoders.next_item import encoder_scorer, next_item_metrics
 from slatewise.encoders.pretrain import PretrainConfig, pretrain
 from slatewise.encoders.quiet import quiet_transformers
 from slatewise.encoders.session import ShopSessionModel
-from slatewise.encoders.settings import temperature_for
+from slatewise.encoders.settings import passes_for, temperature_for
 from slatewise.errors import ArtefactError, EvidenceError, NotTrainedError
 
 TINY = PretrainConfig(width=16, layers=1, heads=2, feed_forward=16, window=8, epochs=3, batch_tokens=192)
@@ -159,6 +159,10 @@ def test_many_items_are_told_apart_at_a_colder_temperature() -> None:
     assert PretrainConfig(temperature=0.05).model(n_seen=9).item_temperature == 0.05
     with pytest.raises(ValueError, match="must be positive"):
         PretrainConfig(temperature=0.0)
+
+
+def test_a_large_log_is_passed_over_less_often() -> None:
+    assert [passes_for(tokens) for tokens in (0, 250_000, 500_000, 10**6)] == [12, 12, 10, 5]
 
 
 def test_a_shop_of_many_items_has_wider_states_unless_told_otherwise() -> None:

@@ -49,7 +49,9 @@ def pretrain(
             rich_help_panel=MODEL,
         ),
     ] = None,
-    epochs: Annotated[int | None, _number("Passes over the sessions at most; stops early.", 12, TRAINING, 1)] = None,
+    epochs: Annotated[
+        int | None, _number("Passes over the sessions at most; stops early.", "12, or 5 in a large log", TRAINING, 1)
+    ] = None,
     patience: Annotated[
         int | None, _number("Passes without a better validation figure before it stops.", 3, TRAINING, 1)
     ] = None,
@@ -64,7 +66,7 @@ def pretrain(
         float | None,
         _number(
             "Steps at the end that learn from the latest sessions too, as a share of those before; 0 for none.",
-            0.1,
+            0.5,
             TRAINING,
             0,
         ),
