@@ -1,7 +1,7 @@
 """Attention of one token on a ring of keys and values that query heads share, as a compiled step needs it.
 
-transformers hands one token's query heads to the key heads that they share without copying these, but not where it is
-compiled; and a compiled write into part of a tensor copies the tensor. Both would cost a step more than all else.
+transformers lets every query head read the keys that it shares with others anew, and copies these where it is compiled;
+and a compiled write into part of a tensor copies the tensor. Both would cost a step more than all else.
 
 Shapes: B rows, L layers, G key/value heads, W window, H width of a head.
 """
@@ -23,8 +23,9 @@ def attend(
     module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **settings: Any
 ) -> tuple[Tensor, None]:
     """Scaled dot-product attention as transformers has it; see there for the arguments."""
-    if query.shape[2] > 1 or attention_mask is None or not torch.compiler.is_compiling():
+    if query.shape[2] > 1 or attention_mask is None or module.training:
         return sdpa_attention_forward(module, query, key, value, attention_mask, **settings)
+    # The heads that share keys ask as if they were tokens of one head, so that keys are read once.
     rows, heads, _, width = query.shape
     packed = query.reshape(rows, key.shape[1], heads // key.shape[1], width)
     output = F.scaled_dot_product_attention(packed, key, value, attention_mask, scale=settings.get("scaling"))

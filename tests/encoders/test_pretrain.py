@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -113,7 +114,14 @@ def test_a_catalogue_too_large_for_the_full_softmax_is_sampled(
 ) -> None:
     train, test = small_log.split_at(0.8)
     config = PretrainConfig(
-        width=32, epochs=12, patience=12, batch_tokens=192, learning_rate=1e-2, full_softmax_up_to=5, negatives=8
+        width=32,
+        epochs=12,
+        patience=12,
+        batch_tokens=192,
+        learning_rate=1e-2,
+        full_softmax_up_to=5,
+        negatives=8,
+        rival_dropout=0.0,
     )
     encoder = pretrain(train, tmp_path / "encoder", config=config, text=item_text)
     assert next_item_metrics(encoder_scorer(encoder), test.tokens, k=1).recall > 0.5
@@ -171,6 +179,7 @@ def test_a_shop_of_many_items_has_wider_states_unless_told_otherwise() -> None:
     assert (wide.width, wide.feed_forward) == (128, 256)
     told = PretrainConfig(width=32, feed_forward=48).model(n_seen=5_001)
     assert (told.width, told.feed_forward) == (32, 48)
-    for wrong in ({"half_life": 0.0}, {"refresh": 1.5}, {"first_weight": -0.1}, {"id_rate": 0.0}):
-        with pytest.raises(ValueError, match=next(iter(wrong))):
-            PretrainConfig(**wrong)
+    wrong: list[dict[str, Any]] = [{"half_life": 0.0}, {"refresh": 1.5}, {"first_weight": -0.1}, {"id_rate": 0.0}]
+    for one in wrong:
+        with pytest.raises(ValueError, match=next(iter(one))):
+            PretrainConfig(**one)

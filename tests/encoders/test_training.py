@@ -19,7 +19,16 @@ from slatewise.encoders.session import ShopSessionModel
 from slatewise.encoders.training import Run, batch_size
 
 TINY = PretrainConfig(
-    width=16, layers=1, heads=2, feed_forward=16, window=8, epochs=2, batch_tokens=128, dropout=0.0, id_dropout=0.0
+    width=16,
+    layers=1,
+    heads=2,
+    feed_forward=16,
+    window=8,
+    epochs=2,
+    batch_tokens=128,
+    dropout=0.0,
+    rival_dropout=0.0,
+    id_dropout=0.0,
 )
 
 
