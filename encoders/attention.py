@@ -1,4 +1,4 @@
-"""Attention of one token on a ring of keys and values that query heads share, as a compiled step needs it.
+"""Attention of one token on a ring of keys and values that query heads share, as a step needs it, compiled or not.
 
 transformers lets every query head read the keys that it shares with others anew, and copies these where it is compiled;
 and a compiled write into part of a tensor copies the tensor. Both would cost a step more than all else.

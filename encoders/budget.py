@@ -3,7 +3,7 @@
 import time
 
 _PROBED = 30  # steps that are timed
-_KEPT = 0.15  # of the limit, for validation, for the steps that follow, and for steps slower than those timed
+_KEPT = 0.15  # of the limit, for validation and for steps slower than those timed
 
 
 class Budget:

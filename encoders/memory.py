@@ -78,9 +78,9 @@ class SessionMemory:
             active: (B,) bool; the other rows are left bit for bit as they are.
             compiled: whether a compiler reads this.
         """
-        layers = range(self.keys.shape[1])
+        layers, place = range(self.keys.shape[1]), self._place()
         put = compiled_write if compiled else write
-        return Cache(layers=[_RingLayer(self.keys, self.values, layer, self._place(), active, put) for layer in layers])
+        return Cache(layers=[_RingLayer(self.keys, self.values, layer, place, active, put) for layer in layers])
 
     def keep(self, marks: Tensor, items: Tensor, active: Tensor, *, compiled: bool = False) -> None:
         """Write what the readout needs of the next token of the active rows, (B, H) and (B, D), into the ring."""

@@ -113,8 +113,8 @@ def pretrain_tokens(
     """Train a session encoder on tokens, wherever they come from, and write it as an artefact of kind "encoder".
 
     The latest sessions are kept aside for early stopping, which the figures of the record are from, and learnt from at
-    last, in a few steps more. A run that was killed goes on from its last full epoch and
-    ends with the same weights as one that was not. A finished one of the same settings and inputs is read back.
+    last, in a few steps more. A run that was killed goes on from its last full epoch and ends with the same weights as
+    one that was not. A finished one of the same settings and inputs is read back.
 
     Args:
         tokens: the sessions, in order of time.
