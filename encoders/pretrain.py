@@ -160,8 +160,7 @@ def pretrain_tokens(
     start = WarmStart.load(warm_start) if warm_start else None
     told = text.about if isinstance(text, TextEncoder) else None
     if start:
-        config = start.shaped(config)
-        start.check(config, text.dim if isinstance(text, TextEncoder) else text.shape[1], told)
+        config = start.check(config, text.dim if isinstance(text, TextEncoder) else text.shape[1], told)
         inputs["warm_start"] = start.id
     if not force and is_finished(out, "encoder", settings, inputs):
         return load_encoder(out, device=device)

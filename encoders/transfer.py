@@ -194,13 +194,7 @@ class WarmStart:
         text = _origins({"fingerprint": record["settings"]["text"], **record["facts"].get("text_model", {})})
         return cls(load_encoder(folder), items_of(folder), artefact_id(folder, "encoder"), folder.name, text)
 
-    def shaped(self, config: PretrainConfig) -> PretrainConfig:
-        """The settings, with the widths of this encoder where they name none."""
-        theirs = self.model.config
-        given = {"width": config.width or theirs.width, "feed_forward": config.feed_forward or theirs.feed_forward}
-        return replace(config, **given)
-
-    def check(self, config: PretrainConfig, text_dim: int, text: Mapping[str, Any] | None) -> None:
+    def check(self, config: PretrainConfig, text_dim: int, text: Mapping[str, Any] | None) -> PretrainConfig:
         """See that an encoder can begin with this one.
 
         Args:
@@ -208,10 +202,15 @@ class WarmStart:
             text_dim: width of its text vectors.
             text: what is recorded of its text model, `TextEncoder.about`; None for vectors of unknown origin.
 
+        Returns:
+            The settings, with the widths of this encoder where they name none.
+
         Raises:
             ArtefactError: it has another shape, or another text model.
         """
-        theirs, config = self.model.config, self.shaped(config)
+        theirs = self.model.config
+        widths = {"width": config.width or theirs.width, "feed_forward": config.feed_forward or theirs.feed_forward}
+        config = replace(config, **widths)
         other = [name for name in _SHAPE if getattr(config, name) != getattr(theirs, name)]
         if other:
             wanted = ", ".join(f"{name}={getattr(theirs, name)}" for name in other)
@@ -220,12 +219,13 @@ class WarmStart:
                 f"{self.name} can begin only an encoder of its own shape: it has {wanted}, and {got} is asked for"
             )
         if "text" not in config.parts or not theirs.text_dim:
-            return
+            return config
         if text_dim != theirs.text_dim or (text is not None and not _origins(text) & self.text):
             raise ArtefactError(
                 f"{self.name} reads texts by another model ({', '.join(sorted(self.text))}), so what it learnt of them "
                 "means nothing here; give that text model, or one fine-tuned from it"
             )
+        return config
 
     @torch.no_grad()
     def into(self, model: ShopSessionModel, catalogue: Catalogue) -> dict[str, int | str]:
