@@ -5,7 +5,8 @@ Shapes: R rows of L places, N items, C candidate items, D width, M predictions.
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -155,8 +156,7 @@ class Run:
         self.optimizer = self._optimizer()
         self.model.train()
         rng = np.random.default_rng([config.seed, 2])
-        with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
-            torch.manual_seed(int(rng.integers(2**62)))
+        with self._seeded(rng):
             waiting: list[Layout] = []
             for step in range(steps):
                 while len(waiting) < config.accumulate:
@@ -178,8 +178,7 @@ class Run:
         self.model.train()
         rng = np.random.default_rng([self.config.seed, 1, epoch])
         losses = []
-        with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
-            torch.manual_seed(int(rng.integers(2**62)))
+        with self._seeded(rng):
             layouts, many = self._layouts(rng), self.config.accumulate
             for number, begin in enumerate(range(0, len(layouts), many)):
                 step = epoch * self.steps + min(number, self.steps - 1)  # passes differ by a batch or so
@@ -195,6 +194,13 @@ class Run:
                     told = {"loss": float(np.mean(losses[-_TELL_EVERY:])), "rate": rate}
                     self.tracker.log(told, step=step + 1)
         return {"training_loss": float(np.mean(losses))}
+
+    @contextmanager
+    def _seeded(self, rng: np.random.Generator) -> Iterator[None]:
+        """Torch's own random numbers follow from `rng`, and are afterwards what they were."""
+        with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
+            torch.manual_seed(int(rng.integers(2**62)))
+            yield
 
     def _step(self, layouts: list[Layout], rng: np.random.Generator, rate: float) -> float:
         """One step of the optimizer at a share of the learning rate; returns the loss."""
