@@ -141,7 +141,11 @@ class Job:
         single = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
         with (self.folder / "log.txt").open("w") as log:
             process = subprocess.Popen(
-                self.command(), stdout=log, stderr=log, env=os.environ | single | {"PYTHONPATH": str(HERE)}
+                self.command(),
+                stdout=log,
+                stderr=log,
+                cwd=self.folder,  # RecBole leaves files where it runs
+                env=os.environ | single | {"PYTHONPATH": str(HERE)},
             )
             _, status, used = os.wait4(process.pid, 0)
             process.returncode = os.waitstatus_to_exitcode(status)
@@ -203,7 +207,7 @@ def measure(args: argparse.Namespace, data: PrefixData, folder: Path) -> dict[st
     budget_seconds = 60 * args.budget_cpu_minutes
     python = {name: Path(sys.executable) for name in (OURS, *CLASSICS)}
     if set(args.rivals) & set(RECBOLE):
-        python |= dict.fromkeys(RECBOLE, recbole_python(args.cache))
+        python |= dict.fromkeys(RECBOLE, recbole_python(args.cache.resolve()))
     # The classics draw nothing: one run is all.
     seeds = {name: args.seeds[:1] if name in CLASSICS else args.seeds for name in (OURS, *args.rivals)}
     content = data.content()
