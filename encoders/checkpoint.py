@@ -1,6 +1,9 @@
 """Checkpoints of a training run: weights and optimizer in safetensors, counters in JSON, whole after any kill."""
 
 import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,6 +32,14 @@ class Progress:
     seconds: float = 0.0
     cpu_seconds: float = 0.0
     steps: int = 0
+
+    @contextmanager
+    def spending(self) -> Iterator[None]:
+        """Add the time that is spent meanwhile."""
+        seconds, cpu_seconds = time.perf_counter(), time.process_time()
+        yield
+        self.seconds += time.perf_counter() - seconds
+        self.cpu_seconds += time.process_time() - cpu_seconds
 
 
 class Checkpoints:

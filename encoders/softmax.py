@@ -16,6 +16,7 @@ from torch.autograd.function import once_differentiable
 
 _CELLS = 1_500_000  # of a block's table; some six MB, a share of a processor's last cache
 _ROWS = 512  # of a block, at most
+_GPU_CELLS = 100_000_000  # of a block on a GPU, where many small ones would wait for each other
 _BOUNDED = 0.02  # temperature from which no exponential of a cosine over it can overflow in float32
 
 
@@ -84,6 +85,13 @@ def candidate_loss(
         )
 
 
+def _blocks(predictions: int, candidates: int, device: torch.device) -> list[slice]:
+    """Rows whose tables stay in the processor's cache; a GPU takes what fits in its memory."""
+    cells = _CELLS if device.type == "cpu" else _GPU_CELLS
+    rows = max(min(cells // max(candidates, 1), _ROWS if device.type == "cpu" else cells), 1)
+    return [slice(begin, min(begin + rows, predictions)) for begin in range(0, predictions, rows)]
+
+
 class _CandidateLoss(torch.autograd.Function):
     """The gradient is known as soon as the loss is, so nothing of the size of the table is kept."""
 
@@ -99,10 +107,8 @@ class _CandidateLoss(torch.autograd.Function):
         bounded: bool,
     ) -> Tensor:
         to_states, to_rivals = torch.empty_like(states), torch.zeros_like(rivals)
-        rows = max(min(_CELLS // max(len(rivals), 1), _ROWS), 1)
         loss = states.new_zeros(())
-        for begin in range(0, len(states), rows):
-            part = slice(begin, min(begin + rows, len(states)))
+        for part in _blocks(len(states), len(rivals), states.device):
             own, of_all = targets[part, None], share[part, None]
             chances = torch.addmm(bias, states[part], rivals.T)  # (rows, C)
             if company is not None:

@@ -18,11 +18,13 @@ from ..datasets.tokens import Floats, Tokens
 from .batches import Layout, PackedBatch, drawn_by_age, layouts, packed_batch
 from .borrowing import Borrowing
 from .budget import Budget
+from .candidates import Sampler
 from .checkpoint import Checkpoints, Progress
 from .neighbours import item_counts
+from .outputs import ShopSessionOutput
 from .session import ShopSessionModel, gap_buckets
 from .settings import PretrainConfig, passes_for
-from .softmax import Company, candidate_loss
+from .softmax import candidate_loss
 from .tracking import Tracker
 
 Report = Callable[[int, int, str], None]
@@ -31,6 +33,7 @@ _USUAL_BATCH, _SMALLEST_BATCH = 512, 128  # tokens
 _TELL_EVERY = 50  # steps between figures for a tracker, beside those of each pass
 _VALIDATED = 4_000  # held-out sessions, at most, that are judged after each pass
 _VALIDATION_TOKENS = 4_096  # a batch
+_CALIBRATION = 0.05  # of a limit of processor time
 _VALIDATION_CELLS = 8_000_000  # predictions times items held at once
 
 
@@ -66,6 +69,7 @@ class Run:
         """
         self.config, self.device = config, torch.device(device)
         self.tracker: Tracker | None = None  # told the figures of each pass
+        self.refreshed = 0  # steps of `refresh` taken
         self.held_out = held_out.part(np.arange(len(held_out))[:: -(-len(held_out) // _VALIDATED)])
         self.sessions, self.kept_aside = len(train), len(held_out)
         self.model = model
@@ -91,8 +95,7 @@ class Run:
         if tower.ids is not None and self.config.neighbours:
             tower.borrowing = Borrowing.among(tokens, self.model.n_items, self.config.neighbours, share)
         self.model = self.model.to(self.device)  # pyright: ignore[reportArgumentType]
-        self.candidates = torch.from_numpy(np.flatnonzero(counts)).to(self.device)
-        self.chance = torch.from_numpy(counts / max(counts.sum(), 1)).to(self.device, torch.float32)
+        self.sampler = Sampler(counts, self.config, self.device)
 
     def _optimizer(self) -> AdamW:
         rate = self.config.id_rate or (2.0 if self.model.tower.text is None else 1.0)
@@ -119,9 +122,11 @@ class Run:
     def train(self, checkpoints: Checkpoints, report: Report | None) -> Progress:
         """All epochs that are left; each one leaves a checkpoint."""
         state = checkpoints.resume(self.model, self.optimizer)
-        # What comes after, `refresh`, takes its share of the time.
-        seconds = self.config.cpu_seconds and self.config.cpu_seconds / (1 + self.config.refresh)
-        budget = Budget(state.steps or self.passes * self.steps, seconds, state.cpu_seconds)
+        limit = self._seconds
+        # `refresh` comes after.
+        budget = Budget(
+            state.steps or self.passes * self.steps, limit and limit / (1 + self.config.refresh), state.cpu_seconds
+        )
         while not self._finished(state, budget):
             begun, epoch = time.perf_counter(), len(state.epochs)
             figures = self._epoch(epoch, budget, report) | self._validate()
@@ -135,9 +140,23 @@ class Run:
                 self.tracker.log(dict(figures), step=len(state.epochs) * self.steps)
         return state
 
-    def refresh_steps(self, state: Progress) -> int:
-        """Steps of `refresh` after a training."""
-        return math.ceil(self.config.refresh * (state.best + 1) * self.steps)
+    @property
+    def calibration_seconds(self) -> float | None:
+        """Processor time that setting scores right may take; None for no limit."""
+        return self.config.cpu_seconds and _CALIBRATION * self.config.cpu_seconds
+
+    @property
+    def _seconds(self) -> float | None:
+        """Processor time that is left for learning."""
+        return self.config.cpu_seconds and self.config.cpu_seconds - (self.calibration_seconds or 0.0)
+
+    def _refresh_steps(self, state: Progress) -> int:
+        """Steps of `refresh` after a training: those that are wanted, or as many as there is time for."""
+        wanted = math.ceil(self.config.refresh * (state.best + 1) * self.steps)
+        if self._seconds is None:
+            return wanted
+        each = state.cpu_seconds / max(min(len(state.epochs) * self.steps, state.steps), 1)
+        return min(wanted, max(int((self._seconds - state.cpu_seconds) / max(each, 1e-9)), 0))
 
     def refresh(self, tokens: Tokens, state: Progress, report: Report | None) -> None:
         """Learn from all sessions, the held-out ones too, in a few steps at a falling rate.
@@ -147,26 +166,29 @@ class Run:
             state: of the training before, whose best weights the model has; the time taken is added.
             report: told of the steps.
         """
-        config, tower, steps = self.config, self.model.tower, self.refresh_steps(state)
+        config, tower = self.config, self.model.tower
+        self.refreshed = steps = self._refresh_steps(state)
         if not steps:
             return
-        begun, cpu = time.perf_counter(), time.process_time()
-        self._learn_from(tokens, 0.0 if tower.borrowing is None else tower.borrowing.share.item())
-        tower.item_seen[self.candidates] = 1.0
-        self.optimizer = self._optimizer()
-        self.model.train()
-        rng = np.random.default_rng([config.seed, 2])
-        with self._seeded(rng):
-            waiting: list[Layout] = []
-            for step in range(steps):
-                while len(waiting) < config.accumulate:
-                    waiting += self._layouts(rng)
-                layouts, waiting = waiting[: config.accumulate], waiting[config.accumulate :]
-                loss = self._step(layouts, rng, config.refresh_rate * self._rate(step, steps))
-                if report:
-                    report(step + 1, steps, f"learning from the latest sessions too, loss {loss:.3f}")
-        state.seconds += time.perf_counter() - begun
-        state.cpu_seconds += time.process_time() - cpu
+        with state.spending():
+            self._learn_from(tokens, 0.0 if tower.borrowing is None else tower.borrowing.share.item())
+            tower.item_seen[self.sampler.items] = 1.0
+            self.optimizer = self._optimizer()
+            self.model.train()
+            rng = np.random.default_rng([config.seed, 2])
+            with self._seeded(rng):
+                waiting: list[Layout] = []
+                for step in range(steps):
+                    while len(waiting) < config.accumulate:
+                        waiting += self._layouts(rng)
+                    layouts, waiting = waiting[: config.accumulate], waiting[config.accumulate :]
+                    rate = config.refresh_rate * self._rate(step, steps)
+                    loss = self._step(layouts, rng, rate)
+                    if report:
+                        report(step + 1, steps, f"learning from the latest sessions too, loss {loss:.3f}")
+                    if self.tracker and (step + 1) % _TELL_EVERY == 0:
+                        done = len(state.epochs) * self.steps + step + 1
+                        self.tracker.log({"loss": loss, "rate": rate}, step=done)
 
     def _finished(self, state: Progress, budget: Budget) -> bool:
         passes = len(state.epochs)
@@ -225,25 +247,28 @@ class Run:
         return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min((step - rising) / max(total - rising, 1), 1)))
 
     def _loss(self, batch: PackedBatch, rng: np.random.Generator) -> Tensor:
-        chosen, follows = _places(batch.chosen), _places(batch.follows)
+        chosen = _places(batch.chosen)
         targets = batch.next_items.flatten()[chosen]  # (M,)
-        candidates, correction, drawn = self._candidates(targets, rng)
-        used = torch.unique(torch.cat([batch.items.flatten(), candidates]))
+        candidates = self.sampler.draw(targets, rng)
+        used = torch.unique(torch.cat([batch.items.flatten(), candidates.items]))
         table = self.model.tower(used)  # rows of the items in this batch and their rivals
         inputs = F.embedding(torch.searchsorted(used, batch.items), table)  # its gradient is faster than an index's
         output = self.model.read_packed(batch, inputs, self._asked(batch.queries))
-        rivals = F.dropout(F.embedding(torch.searchsorted(used, candidates), table), self.config.rival_dropout)
-        rivals = F.normalize(rivals, dim=1)
-        states = self._towards(_at(output.states, chosen), batch.next_queries.flatten()[chosen])
+        rivals = F.embedding(torch.searchsorted(used, candidates.items), table)
         item = candidate_loss(
-            states,
-            rivals,
-            torch.searchsorted(candidates, targets),
+            self._towards(_at(output.states, chosen), batch.next_queries.flatten()[chosen]),
+            F.normalize(F.dropout(rivals, self.config.rival_dropout), dim=1),
+            candidates.rows(targets),
             temperature=self.model.config.item_temperature,
-            bias=-correction,
+            bias=-candidates.correction,
             weights=torch.where(batch.place.flatten()[chosen] > 0, 1.0, self.config.first_weight),
-            company=self._company(batch, chosen, candidates, drawn),
+            company=candidates.company(batch, chosen),
         )
+        return item + self._aside(batch, output)
+
+    def _aside(self, batch: PackedBatch, output: ShopSessionOutput) -> Tensor:
+        """Loss of what is foretold beside the next item."""
+        follows = _places(batch.follows)
         event = F.cross_entropy(_at(output.event_logits, follows), batch.next_events.flatten()[follows])
         end = _yes_or_no(output.end_logits, batch.ends, batch.knows_end)
         buys = _yes_or_no(output.purchase_logits, batch.buys, batch.session > 0)
@@ -252,7 +277,7 @@ class Run:
         gap = F.cross_entropy(_at(output.gap_logits, later), until) if len(later) else 0.0
         weights = self.config
         aside = weights.event_weight * event + weights.end_weight * end + weights.purchase_weight * buys
-        return item + aside + weights.gap_weight * gap
+        return aside + weights.gap_weight * gap
 
     def _asked(self, numbers: Tensor) -> Tensor | None:
         """(..., E) text vectors of searches by number, None where the run has none."""
@@ -263,53 +288,13 @@ class Run:
         asked = self._asked(queries)
         return states if asked is None else self.model.towards(states, asked)
 
-    def _company(self, batch: PackedBatch, places: Tensor, candidates: Tensor, drawn: Tensor) -> Company | None:
-        """Which candidates the predictions' own sessions brought, and nothing else did; None where every item is one.
-
-        Args:
-            batch: its targets are candidates.
-            places: (M,) of the predictions.
-            candidates: (C,) sorted items.
-            drawn: (C,) bool, those that were drawn.
-        """
-        if not self._samples:
-            return None
-        source, before, after = batch.choices(places)
-        row = torch.searchsorted(candidates, batch.items.flatten()).clamp(max=len(candidates) - 1)  # (R * L,)
-        total = torch.bincount(row[batch.choice.flatten()], minlength=len(candidates))
-        elsewhere = drawn[row] | (total[row] > batch.often().flatten())
-        return Company(row[source], before, after & ~elsewhere[source])
-
-    @property
-    def _samples(self) -> bool:
-        """Whether candidates are sampled."""
-        return len(self.candidates) > self.config.full_softmax_up_to
-
-    def _candidates(self, targets: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
-        """(C,) sorted items to tell apart, (C,) what their logits are too high by, and (C,) bool, which were drawn.
-
-        Beyond `full_softmax_up_to` these are the batch's own items and items drawn uniformly, each corrected by the
-        logarithm of its chance to be there, which keeps the softmax over all items unbiased in the limit.
-
-        Source: sampling of alternatives, McFadden 1978; Yi et al., RecSys 2019.
-        """
-        if not self._samples:
-            every = torch.ones(len(self.candidates), dtype=torch.bool, device=self.device)
-            return self.candidates, torch.zeros(len(self.candidates), device=self.device), every
-        places = torch.from_numpy(rng.integers(0, len(self.candidates), self.config.negatives)).to(self.device)
-        drawn = self.candidates[places]
-        candidates = torch.unique(torch.cat([targets, drawn]))
-        by_target = len(targets) * torch.log1p(-self.chance[candidates].clamp(max=1 - 1e-6))
-        by_draw = self.config.negatives * math.log1p(-1 / len(self.candidates))
-        return candidates, torch.log(-torch.expm1(by_target + by_draw)), torch.isin(candidates, drawn)
-
     @torch.no_grad()
     def _validate(self) -> dict[str, float]:
         """Loss of the next item among the items seen, and its recall and reciprocal rank among the first 20."""
         self.model.eval()
-        rivals = self.model.item_vectors[self.candidates]
+        rivals = self.model.item_vectors[self.sampler.items]
         trained = torch.zeros(self.model.n_items + 1, dtype=torch.bool, device=self.device)
-        trained[self.candidates] = True
+        trained[self.sampler.items] = True
         sums = torch.zeros(4, dtype=torch.float64)
         lengths = np.minimum(self.held_out.lengths, self.config.max_tokens)
         for layout in layouts(lengths, pack=self.config.pack, size=_VALIDATION_TOKENS, rng=None):
@@ -317,8 +302,8 @@ class Run:
             asked = batch.chosen & (batch.place > 0) & trained[batch.next_items]
             states = self.model.read_packed(batch, queries=self._asked(batch.queries)).states[asked]
             states, targets = self._towards(states, batch.next_queries[asked]), batch.next_items[asked]
-            for part in range(0, len(targets), max(_VALIDATION_CELLS // len(self.candidates), 1)):
-                some = slice(part, part + max(_VALIDATION_CELLS // len(self.candidates), 1))
+            for part in range(0, len(targets), max(_VALIDATION_CELLS // len(self.sampler.items), 1)):
+                some = slice(part, part + max(_VALIDATION_CELLS // len(self.sampler.items), 1))
                 sums += self._judged(states[some], targets[some], rivals)
         loss, recall, mrr = (sums[:3] / sums[3].clamp(min=1)).tolist()
         return {"validation_loss": loss, "validation_recall@20": recall, "validation_mrr@20": mrr}
@@ -326,7 +311,7 @@ class Run:
     def _judged(self, states: Tensor, targets: Tensor, rivals: Tensor) -> Tensor:
         """(4,) sums over M predictions: loss, hits among the first 20, reciprocal ranks of these, and M."""
         logits = states @ rivals.T / self.model.config.item_temperature  # (M, C)
-        own = logits.gather(1, torch.searchsorted(self.candidates, targets)[:, None])
+        own = logits.gather(1, torch.searchsorted(self.sampler.items, targets)[:, None])
         rank = (logits >= own).sum(1)
         hit = rank <= 20
         loss = (logits.logsumexp(1) - own[:, 0]).sum()
@@ -340,10 +325,10 @@ class Run:
             "validation_sessions": self.kept_aside,
             "tokens": len(self.train_tokens.items),
             "items": self.model.n_items,
-            "items_seen": len(self.candidates),
+            "items_seen": len(self.sampler.items),
             "epochs": len(state.epochs),
             "best_epoch": state.best + 1,
-            "refresh_steps": self.refresh_steps(state),
+            "refresh_steps": self.refreshed,
             "seconds": round(state.seconds, 1),
             "cpu_seconds": round(state.cpu_seconds, 1),
             **{name: round(value, 4) for name, value in state.epochs[state.best].items()},
