@@ -20,6 +20,7 @@ Scores = Callable[[slice], Floats]
 """Some of the questions -> (m, N + 1) scores of all items; column 0 is not read."""
 _CELLS = 4_000_000  # scores held at once
 _ROWS = 256  # sessions stepped through at once
+_LAST = 100  # tokens of a history by which scores tell what shoppers come back to
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +46,21 @@ class Questions:
         return cls(token, session[token], tokens.items[token])
 
 
-def states_before(encoder: StateEncoder, tokens: Tokens, asked: Questions) -> Floats:
-    """(M, D) the encoder's state before each token asked for, by stepping through the sessions."""
+def scores_before(encoder: StateEncoder, tokens: Tokens, asked: Questions) -> Scores:
+    """What the encoder says before each token asked for, its state reached by stepping through the sessions."""
+    states = _states_before(encoder, tokens, asked)
+    place = asked.token - tokens.offsets[asked.session]
+
+    def scores(part: slice) -> Floats:
+        history = tokens.histories(asked.session[part], upto=place[part], last=_LAST)
+        items, events = torch.from_numpy(history.items), torch.from_numpy(history.events)
+        return encoder.scores(torch.from_numpy(states[part]), items=items, events=events).numpy()
+
+    return scores
+
+
+def _states_before(encoder: StateEncoder, tokens: Tokens, asked: Questions) -> Floats:
+    """(M, D) the encoder's states."""
     states = np.zeros((len(tokens.items) + 1, encoder.dim), np.float32)  # after each token, by the number of the next
     order = np.argsort(tokens.lengths, kind="stable")
     for begin in range(0, len(order), _ROWS):

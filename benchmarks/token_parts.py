@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from foreseen import Floats, Ints, Questions, mean_interval, ranks, recall, reciprocal, states_before
+from foreseen import Floats, Ints, Questions, mean_interval, ranks, recall, reciprocal, scores_before
 from machine import describe
 from real_logs import DATA, LOGS
 
@@ -79,8 +79,7 @@ def trained_ranks(train: ShopLog, test: ShopLog, text: Floats, config: PretrainC
     """(M,) ranks of the answers in `test` by an encoder trained on `train`."""
     encoder = pretrain(train, folder, config=config, text=text, force=True)
     asked = Questions.of(test.tokens)
-    states, vectors = states_before(encoder, test.tokens, asked), encoder.item_vectors.numpy()
-    return ranks(lambda part: states[part] @ vectors.T, asked.item, encoder.n_items)
+    return ranks(scores_before(encoder, test.tokens, asked), asked.item, encoder.n_items)
 
 
 def measure(name: str, log: ShopLog, study: Study, seeds: int, scratch: Path) -> list[dict[str, Any]]:

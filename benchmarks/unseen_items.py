@@ -36,7 +36,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from foreseen import Floats, Ints, Questions, Scores, mean_interval, ranks, recall, states_before
+from foreseen import Floats, Ints, Questions, Scores, mean_interval, ranks, recall, scores_before
 from machine import describe
 from numpy.typing import NDArray
 from real_logs import DATA, LOGS
@@ -128,8 +128,7 @@ def encoder_scores(
 ) -> Scores:
     """A session encoder trained on `train`."""
     encoder = pretrain(train, folder, config=config, text=text[1:], force=True)
-    states, vectors = states_before(encoder, test.tokens, asked), encoder.item_vectors.numpy()
-    return lambda part: states[part] @ vectors.T
+    return scores_before(encoder, test.tokens, asked)
 
 
 def answer(log: ShopLog, study: Study, text: Floats, scratch: Path, name: str) -> Answers:

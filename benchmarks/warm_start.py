@@ -30,7 +30,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from foreseen import Floats, Ints, Questions, mean_interval, ranks, recall, reciprocal, states_before
+from foreseen import Floats, Ints, Questions, mean_interval, ranks, recall, reciprocal, scores_before
 from machine import describe
 from real_logs import DATA, LOGS
 
@@ -83,8 +83,7 @@ class Shop:
 
     def ranks_of(self, encoder: ShopSessionModel) -> Ints:
         """(M,) rank of each answer."""
-        states, vectors = states_before(encoder, self.test.tokens, self.asked), encoder.item_vectors.numpy()
-        return ranks(lambda part: states[part] @ vectors.T, self.asked.item, encoder.n_items)
+        return ranks(scores_before(encoder, self.test.tokens, self.asked), self.asked.item, encoder.n_items)
 
     def ranks_by_text(self) -> Ints:
         """(M,) rank of each answer among the items nearest to the one before, that one first."""

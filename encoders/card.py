@@ -13,7 +13,7 @@ _TAGS = ("slatewise", "recommendation", "session-based-recommendation", "sequent
 _TOLD = {
     "sessions": "sessions learnt from",
     "tokens": "tokens in them",
-    "validation_sessions": "later sessions, for early stopping, learnt from at last",
+    "validation_sessions": "later sessions, for early stopping and calibration",
     "items": "items known",
     "items_seen": "items with an embedding of their own",
     "first_session": "first session",
@@ -21,6 +21,7 @@ _TOLD = {
     "source": "kind of log",
     "epochs": "passes over the sessions",
     "best_epoch": "the best of them, which is kept",
+    "refresh_steps": "steps after it that learnt from the later sessions too",
     "parameters": "weights",
     "seconds": "seconds of training",
 }
@@ -51,7 +52,7 @@ def model_card(
         f"# {name}: a session encoder",
         _WHAT,
         _learnt_from(facts, inputs),
-        _figures(facts, held_out),
+        _figures(settings, facts, held_out),
         _use(name, int(facts.get("items", 1))),
         _limits(facts),
         _table("Settings", settings),
@@ -68,8 +69,8 @@ def write_card(folder: Path, name: str, **record: Any) -> None:
 _WHAT = """
 A causal Transformer that reads what a shopper has done in a session, token by token (which item; how far: view, click,
 cart, purchase; how long after the token before), and gives a state. The state lies in the space of the item vectors:
-the nearer an item's vector, the likelier it comes next. Pretrained with Slatewise to foretell the next item, the next
-event, the session's end and a purchase later in the session.
+the nearer an item's vector, the likelier it comes next; its scores tell how likely. Pretrained with Slatewise to
+foretell the next item, the next event, the session's end and a purchase later in the session.
 """
 
 
@@ -113,7 +114,7 @@ def _learnt_from(facts: Mapping[str, Any], inputs: Mapping[str, str]) -> str:
     return _table("What it learnt from", rows) + words
 
 
-def _figures(facts: Mapping[str, Any], held_out: Sequence[Mapping[str, Any]]) -> str:
+def _figures(settings: Mapping[str, Any], facts: Mapping[str, Any], held_out: Sequence[Mapping[str, Any]]) -> str:
     lines = []
     if held_out:
         lines += [
@@ -134,7 +135,8 @@ def _figures(facts: Mapping[str, Any], held_out: Sequence[Mapping[str, Any]]) ->
     if told:
         number = f"{facts['validation']['sessions']:,}"
         before = ", before it learnt from them too" if facts.get("refresh_steps") else ""
-        which = f"the latest {number} sessions that it was given, which chose when to stop and flatter it{before}"
+        chose = "chose when to stop" + (" and how to score" if settings.get("calibrate") else "")
+        which = f"the latest {number} sessions that it was given, which {chose} and flatter it{before}"
         lines.append(f"On {which}: {told}.")
     return "## How well it foretells the next item\n\n" + "\n".join(lines) if lines else ""
 
@@ -163,8 +165,8 @@ items = torch.tensor([[{seen}]])  # row i of catalogue.parquet is item i + 1
 events = torch.tensor([[Event.VIEW, Event.VIEW, Event.CART]])
 gaps = torch.tensor([[0.0, 12.0, 40.0]])  # seconds since the token before
 state = encoder.encode(items, events, gaps, lengths=torch.tensor([3]))  # (1, width)
-scores = state @ encoder.item_vectors[1:].T
-best = 1 + scores[0].topk({min(5, items)}).indices
+scores = encoder.scores(state, items=items, events=events)  # with the history: will the shopper come back to it?
+best = scores[0].topk({min(5, items)}).indices
 print(Catalogue.load("{name}/catalogue.parquet").item_ids[best.numpy()])
 
 same = AutoModel.from_pretrained("{name}")  # works as well, once slatewise.encoders.session is imported

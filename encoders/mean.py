@@ -100,3 +100,10 @@ class MeanEncoder:
         back = lengths[:, None] - 1 - torch.arange(items.shape[1], device=items.device)  # tokens since
         weights = torch.where(back >= 0, self.decay ** back.clamp(min=0), 0.0) * self._weights[events] * (items > 0)
         return F.normalize(torch.einsum("bt,btd->bd", weights, self.item_vectors[items]), dim=1)
+
+    def scores(self, states: Tensor, *, items: Tensor | None = None, events: Tensor | None = None) -> Tensor:
+        """(B, N + 1) how near each item lies to (B, D) states, -inf for index 0; histories are not read."""
+        del items, events
+        scores = states @ self.item_vectors.T
+        scores[:, 0] = -torch.inf
+        return scores

@@ -121,14 +121,15 @@ def _resampled(sums: NDArray[np.float64], resamples: int, rng: np.random.Generat
 
 
 def encoder_scorer(encoder: StateEncoder) -> Scorer:
-    """Scores of a state encoder: how near each item's vector lies to the state."""
+    """Scores of a state encoder after whole histories."""
 
     def scores(history: History) -> Floats:
         device = encoder.item_vectors.device
         parts = (history.items, history.events, history.gaps, history.lengths)
         items, events, gaps, lengths = (torch.from_numpy(part).to(device) for part in parts)
         with torch.inference_mode():
-            return (encoder.encode(items, events, gaps, lengths) @ encoder.item_vectors.T).cpu().numpy()
+            states = encoder.encode(items, events, gaps, lengths)
+            return encoder.scores(states, items=items, events=events).cpu().numpy()
 
     return scores
 

@@ -17,6 +17,7 @@ from ..datasets.log import ShopLog
 from ..datasets.schema import EVENT_CODES
 from ..datasets.tokens import Floats, Ints, Tokens
 from ..errors import EvidenceError
+from .calibration import calibrate, popularity
 from .card import write_card
 from .checkpoint import Checkpoints
 from .loading import load_encoder
@@ -180,10 +181,15 @@ def pretrain_tokens(
         checkpoints = Checkpoints(draft.folder)
         with tracking(draft.folder / "logs", log_to, tracker) as run.tracker:
             state = run.train(checkpoints, progress)
-        checkpoints.load_best(state, run.model)
-        validated = _validated(run.model.eval(), held_out)
-        run.refresh(tokens, state, progress)
+            checkpoints.load_best(state, run.model)
+            if config.calibrate:
+                with state.spending():
+                    calibrate(run.model.eval(), train, held_out, cpu_seconds=run.calibration_seconds)
+            validated = _validated(run.model.eval(), held_out)
+            run.refresh(tokens, state, progress)
         run.model.tower.settle()
+        if config.refresh:
+            run.model.calibration.follow(popularity(tokens, run.model.n_items).to(device))
         run.model.config.trained = True
         with quiet_transformers():
             run.model.save_pretrained(draft.folder)

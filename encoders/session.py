@@ -21,6 +21,7 @@ from transformers import initialization as init
 from ..datasets.catalogue import Catalogue
 from ..datasets.schema import N_EVENTS, Event
 from .batches import PackedBatch
+from .calibration import Calibration, Returns
 from .folders import TrainedModel
 from .memory import CACHE, SessionMemory
 from .outputs import ShopSessionOutput
@@ -60,6 +61,7 @@ class ShopSessionModel(TrainedModel):
         self.project = nn.Linear(config.width, config.width, bias=False)
         self.readout = Readout(config)
         self.heads = nn.Linear(config.width, N_EVENTS + 2 + _GAPS)  # next event, end, purchase later, next gap
+        self.calibration = Calibration(config.n_items)
         self._fixed: tuple[Tensor, Tensor, SessionMemory] | None = None
         self._compiled: Callable[..., Tensor] | None = None
         self.register_load_state_dict_post_hook(_forget)
@@ -80,6 +82,9 @@ class ShopSessionModel(TrainedModel):
         if isinstance(module, Readout):
             # What the blocks say has entries of unit size.
             init.constant_(module.share, SHARE * self.config.width**0.5)
+        if isinstance(module, Calibration):
+            for name, value in module.named_buffers():
+                init.constant_(value, float(name == "sharpness"))
         if isinstance(module, QueryReader):
             for weight in module.parameters():
                 init.zeros_(weight)
@@ -302,23 +307,40 @@ class ShopSessionModel(TrainedModel):
         return F.normalize(states + self._read(self.query_out, queries), dim=-1)
 
     @torch.no_grad()
-    def scores(self, states: Tensor, queries: Tensor | None = None) -> Tensor:
-        """How likely each item is next: the logits of pretraining, over all items.
+    def scores(
+        self,
+        states: Tensor,
+        queries: Tensor | None = None,
+        *,
+        items: Tensor | None = None,
+        events: Tensor | None = None,
+    ) -> Tensor:
+        """How likely each item is next: logits over all items, set right by `calibration`.
 
         Args:
             states: (B, D), from `encode` or a memory.
             queries: (B, E) text vectors of what the shoppers search for now, zero for those who do not.
+            items: (B, T) int64 what the shoppers did before, zeros at padding: whether they come back to an item is
+                told better with it. Left out, all items are treated alike.
+            events: (B, T) int64 codes of `Event`; with `items`.
 
         Returns:
             (B, N + 1), -inf for index 0.
 
         Raises:
-            ValueError: `queries` are given, and the encoder was trained without any.
+            ValueError: `queries` are given, and the encoder was trained without any; or `items` without `events`.
         """
+        if (items is None) != (events is None):
+            raise ValueError("histories are told by items and events together; one of them is missing")
         states = states if queries is None else self.towards(states, queries)
-        scores = states @ self.item_vectors.T / self.config.item_temperature
-        scores[:, 0] = -torch.inf
-        return scores
+        returns = None if items is None or events is None else Returns.of(items, events)
+        return self.calibration(self.nearness(states), returns)
+
+    def nearness(self, states: Tensor) -> Tensor:
+        """(B, N + 1) logits of pretraining, -inf for index 0: cosines between (B, D) states and the items."""
+        logits = states @ self.item_vectors.T / self.config.item_temperature
+        logits[:, 0] = -torch.inf
+        return logits
 
     @torch.no_grad()
     def start(self, rows: int) -> SessionMemory:

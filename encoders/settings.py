@@ -135,6 +135,9 @@ class PretrainConfig:
     stopping: they tell most of what is wanted now. 0 leaves them unlearnt."""
     refresh_rate: float = 0.5
     """Share of the learning rate that these steps begin with."""
+    calibrate: bool = True
+    """Whether scores are set right by the sessions kept for early stopping, before these are learnt from
+    (see `calibration`)."""
     full_softmax_up_to: int = 8_192
     """Items seen up to which every one is a candidate at every step; beyond, candidates are sampled."""
     negatives: int = 4_096

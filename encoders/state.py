@@ -52,3 +52,13 @@ class StateEncoder(Protocol):
     def encode(self, items: Tensor, events: Tensor, gaps: Tensor, lengths: Tensor) -> Tensor:
         """(B, dim) states of whole histories, (B, T) each, zeros after `lengths`; equal to stepping through them."""
         ...
+
+    def scores(self, states: Tensor, *, items: Tensor | None = None, events: Tensor | None = None) -> Tensor:
+        """(B, N + 1) how likely each item is next, -inf for index 0; only the order means anything.
+
+        Args:
+            states: (B, dim).
+            items: (B, T) dense indices of the histories that led to them, where they are known, zeros at padding.
+            events: (B, T) their codes of `datasets.schema.Event`.
+        """
+        ...

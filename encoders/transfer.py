@@ -29,6 +29,8 @@ from .tower import ItemTower, item_rows
 
 CATALOGUE = "catalogue.parquet"
 """The items that an encoder knows, in the order of its rows, beside its weights."""
+PER_ITEM = (*(f"tower.{name}" for name in ItemTower.PER_ITEM), "calibration.items")
+"""Names of all weights that have a row an item."""
 _SHAPE = ("width", "layers", "heads", "kv_heads", "feed_forward")
 
 
@@ -107,7 +109,7 @@ def _grown(model: ShopSessionModel, known: Catalogue, catalogue: Catalogue, vect
     config.n_items = catalogue.n_items
     place = torch.from_numpy(known.index_of(catalogue.item_ids[1:], unknown="zero"))  # (N,) old row, 0 for new items
     state = model.state_dict()
-    for name in (f"tower.{part}" for part in ItemTower.PER_ITEM if f"tower.{part}" in state):
+    for name in (name for name in PER_ITEM if name in state):
         old = state[name]
         state[name] = torch.cat([torch.zeros_like(old[:1]), old[place]])
     with torch.random.fork_rng(devices=[]):
@@ -239,8 +241,7 @@ class WarmStart:
             catalogue: the items that it knows.
         """
         theirs, ours = self.model.state_dict(), model.state_dict()  # they share memory with the weights
-        own = {f"tower.{name}" for name in ItemTower.PER_ITEM}
-        own |= {"tower.text_mean", "tower.categories.weight", "tower.brands.weight"}
+        own = {*PER_ITEM, "tower.text_mean", "tower.categories.weight", "tower.brands.weight"}
         for name in ours.keys() & theirs.keys() - own:
             if ours[name].shape == theirs[name].shape:  # what reads searches may be as wide as other vectors
                 ours[name].copy_(theirs[name])

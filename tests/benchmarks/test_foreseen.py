@@ -41,15 +41,17 @@ def test_every_choice_after_a_token_is_asked_for_and_what_the_shop_showed_is_not
     assert asked.item.tolist() == [2, 1]
 
 
-def test_the_state_before_a_question_is_that_of_the_history_up_to_it(foreseen: ModuleType) -> None:
+def test_scores_before_a_question_are_those_of_the_history_up_to_it(foreseen: ModuleType) -> None:
     tokens = three_sessions()
     vectors = torch.from_numpy(np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32))
     encoder = MeanEncoder(vectors)
     asked = foreseen.Questions.of(tokens)
     history = tokens.histories(asked.session, upto=asked.token - tokens.offsets[asked.session])
     parts = (history.items, history.events, history.gaps, history.lengths)
-    expected = encoder.encode(*(torch.from_numpy(part) for part in parts)).numpy()
-    assert np.allclose(foreseen.states_before(encoder, tokens, asked), expected, atol=1e-6)
+    expected = encoder.scores(encoder.encode(*(torch.from_numpy(part) for part in parts))).numpy()
+    scores_of = foreseen.scores_before(encoder, tokens, asked)
+    assert np.allclose(scores_of(slice(0, 2)), expected, atol=1e-6)
+    assert np.allclose(scores_of(slice(1, 2)), expected[1:], atol=1e-6)
 
 
 def test_ranks_count_from_one_and_equals_stand_before_the_answer(foreseen: ModuleType) -> None:

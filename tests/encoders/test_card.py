@@ -41,7 +41,7 @@ def test_pretraining_leaves_a_card_that_hubs_can_read(folder: Path, small_log: S
     assert "| sessions learnt from | 360 |" in text
     assert "| first session | 2026-01-05 |" in text
     assert "| seed | 0 |" in text
-    assert "chose when to stop and flatter it, before it learnt from them too: recall@20" in text
+    assert "chose when to stop and how to score and flatter it, before it learnt from them too: recall@20" in text
     assert re.search(r"\| transformers \| 5\.", text)
 
 

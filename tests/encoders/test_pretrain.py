@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional as F
 from transformers import AutoModel
 
 from slatewise.datasets.artefact import read_config
@@ -68,6 +69,32 @@ def test_pretraining_learns_the_walk_through_a_ring_and_says_so(
     assert same_weights(load_encoder(tmp_path / "encoder"), encoder)
     assert encoder.config.item_temperature == temperature_for(24) == 0.1
     assert encoder.config.trained
+
+
+def test_scores_are_set_right_by_the_sessions_held_out(
+    small_log: ShopLog, item_text: np.ndarray, tmp_path: Path
+) -> None:
+    config = replace(TINY, epochs=4)
+    fitted = pretrain(small_log, tmp_path / "fitted", config=config, text=item_text)
+    plain = pretrain(small_log, tmp_path / "plain", config=replace(config, calibrate=False), text=item_text)
+    assert torch.equal(fitted.item_vectors, plain.item_vectors)  # nothing else depends on it
+    assert plain.calibration.sharpness == 1
+    assert not plain.calibration.back.any()
+    assert not plain.calibration.items.any()
+    assert fitted.calibration.sharpness != 1
+    latest = small_log.tokens.part(np.arange(len(small_log) - 40, len(small_log)))
+    place = latest.lengths - 1
+    history = latest.histories(np.arange(40), upto=place)
+    parts = (history.items, history.events, history.gaps, history.lengths)
+    items, events, gaps, lengths = (torch.from_numpy(part) for part in parts)
+    targets = torch.from_numpy(latest.items[latest.offsets[:-1] + place])
+    losses = [
+        F.cross_entropy(
+            encoder.scores(encoder.encode(items, events, gaps, lengths), items=items, events=events), targets
+        )
+        for encoder in (fitted, plain)
+    ]
+    assert losses[0] < losses[1]
 
 
 def test_an_item_never_seen_lies_near_items_that_read_alike(

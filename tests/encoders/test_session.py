@@ -270,3 +270,20 @@ def test_the_exported_graph_gives_the_same_states_for_any_batch_and_length(
         items, events, gaps, lengths = (part[:rows] for part in histories(max(rows, 2), width, seed=width))
         (state,) = session.run(None, {n: p.numpy() for n, p in zip(names, (items, events, gaps, lengths), strict=True)})
         assert np.abs(state - model.encode(items, events, gaps, lengths).numpy()).max() < 1e-4
+
+
+def test_scores_tell_of_returns_where_the_history_is_given(model: ShopSessionModel) -> None:
+    items, events = torch.tensor([[3, 5], [2, 0]]), torch.tensor([[2, 2], [2, 0]])
+    states = model.encode(items, events, torch.zeros(2, 2), torch.tensor([2, 1]))
+    plain = model.scores(states)
+    assert torch.equal(plain, model.scores(states, items=items, events=events))  # not calibrated
+    try:
+        model.calibration.back += 1.5
+        gain = model.scores(states, items=items, events=events) - plain
+    finally:
+        model.calibration.back.zero_()
+    expected = torch.zeros(2, model.n_items + 1)
+    expected[0, [3, 5]] = expected[1, 2] = 1.5
+    assert torch.allclose(gain[:, 1:], expected[:, 1:], atol=1e-5)
+    with pytest.raises(ValueError, match="together"):
+        model.scores(states, items=items)
