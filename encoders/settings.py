@@ -140,7 +140,7 @@ class PretrainConfig:
     (see `calibration`)."""
     full_softmax_up_to: int = 8_192
     """Items seen up to which every one is a candidate at every step; beyond, candidates are sampled."""
-    negatives: int = 4_096
+    negatives: int = 8_192
     """Items sampled for a batch beside its own, beyond `full_softmax_up_to`."""
     first_weight: float = 0.1
     """Weight of foreseeing a session's first item, before anything is known of it, beside 1 for a later one."""
