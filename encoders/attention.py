@@ -27,12 +27,17 @@ def attend(
         return sdpa_attention_forward(module, query, key, value, attention_mask, **settings)
     # The heads that share keys ask as if they were tokens of one head, so that keys are read once.
     rows, heads, _, width = query.shape
-    packed = query.reshape(rows, key.shape[1], heads // key.shape[1], width)
-    output = F.scaled_dot_product_attention(packed, key, value, attention_mask, scale=settings.get("scaling"))
+    asked = query.reshape(rows, key.shape[1], heads // key.shape[1], width)
+    if key.shape[1] == 1 and attention_mask.dtype == query.dtype:
+        # So small a product is faster by itself than in the operator for long ones.
+        scores = torch.bmm(asked[:, 0] * settings["scaling"], key[:, 0].transpose(1, 2)).add_(attention_mask[:, 0])
+        output = torch.bmm(scores.softmax(-1), value[:, 0])
+    else:
+        output = F.scaled_dot_product_attention(asked, key, value, attention_mask, scale=settings["scaling"])
     return output.reshape(rows, 1, heads, width), None
 
 
-def write(ring: Tensor, layer: int, place: Tensor, fresh: Tensor, active: Tensor) -> None:
+def write(ring: Tensor, layer: int, place: Tensor, fresh: Tensor, active: Tensor, every: bool) -> None:
     """Put one token of each active row into a ring, in place.
 
     Args:
@@ -41,10 +46,12 @@ def write(ring: Tensor, layer: int, place: Tensor, fresh: Tensor, active: Tensor
         place: (B,) int64.
         fresh: (B, G, H).
         active: (B, 1, 1) bool; the other rows are left bit for bit as they are.
+        every: whether all are known to be active.
     """
     rows = torch.arange(len(place), device=place.device)
-    kept = ring[rows, layer, :, place]
-    ring[rows, layer, :, place] = torch.where(active, fresh, kept)
+    if not every:
+        fresh = torch.where(active, fresh, ring[rows, layer, :, place])
+    ring[rows, layer, :, place] = fresh
 
 
 compiled_write = torch.library.custom_op("slatewise::write", write, mutates_args=("ring",))

@@ -80,13 +80,15 @@ class SessionMemory:
         """
         layers, place = range(self.keys.shape[1]), self._place()
         put = compiled_write if compiled else write
-        return Cache(layers=[_RingLayer(self.keys, self.values, layer, place, active, put) for layer in layers])
+        every = _all(active)
+        return Cache(layers=[_RingLayer(self.keys, self.values, layer, place, active, every, put) for layer in layers])
 
     def keep(self, marks: Tensor, items: Tensor, active: Tensor, *, compiled: bool = False) -> None:
         """Write what the readout needs of the next token of the active rows, (B, H) and (B, D), into the ring."""
         put, place = compiled_write if compiled else write, self._place()
+        every = _all(active)
         for ring, fresh in ((self.marks, marks), (self.items, items)):
-            put(ring[:, None, None], 0, place, fresh[:, None], active[:, None, None])
+            put(ring[:, None, None], 0, place, fresh[:, None], active[:, None, None], every)
 
     def _place(self) -> Tensor:
         return self.length % self.keys.shape[3]
@@ -95,6 +97,11 @@ class SessionMemory:
         """(B, 1, 1, W) bool, places that the next token may attend to: those written, its own included."""
         places = torch.arange(self.keys.shape[3], device=self.length.device)
         return (places <= self.length[:, None])[:, None, None, :]
+
+
+def _all(active: Tensor) -> bool:
+    """Whether all rows are known to be active: asked where the answer costs no waiting."""
+    return active.device.type == "cpu" and not torch.compiler.is_compiling() and bool(active.all())
 
 
 class _RingLayer(CacheLayerMixin):
@@ -109,11 +116,12 @@ class _RingLayer(CacheLayerMixin):
         layer: int,
         place: Tensor,
         active: Tensor,
-        put: Callable[[Tensor, int, Tensor, Tensor, Tensor], None],
+        every: bool,
+        put: Callable[[Tensor, int, Tensor, Tensor, Tensor, bool], None],
     ) -> None:
         super().__init__()
         self.keys, self.values, self.layer = keys, values, layer  # of all layers
-        self.place, self.active, self.put = place, active[:, None, None], put
+        self.place, self.active, self.every, self.put = place, active[:, None, None], every, put
         self.is_initialized = True
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
@@ -126,7 +134,7 @@ class _RingLayer(CacheLayerMixin):
         assert self.keys is not None
         assert self.values is not None
         for ring, fresh in ((self.keys, key_states), (self.values, value_states)):
-            self.put(ring, self.layer, self.place, fresh[:, :, 0], self.active)
+            self.put(ring, self.layer, self.place, fresh[:, :, 0], self.active, self.every)
         return self.keys[:, self.layer], self.values[:, self.layer]
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:

@@ -399,7 +399,7 @@ class ShopSessionModel(TrainedModel):
         forward: Any = self.backbone.forward  # not the call, which training may have compiled
         output = forward(
             inputs_embeds=tokens,
-            attention_mask=seen,
+            attention_mask=torch.zeros_like(seen, dtype=tokens.dtype).masked_fill_(~seen, -torch.inf),
             position_ids=memory.length[:, None],
             **{CACHE: memory.ring(active, compiled=compiled)},
         )
