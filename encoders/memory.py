@@ -4,7 +4,7 @@ The ring has `window` places a row. The token at position p lies at place p % wi
 that has just slid out of sight. Rows stand at different positions and are replaced one by one, which the caches of
 transformers cannot do (one length a layer); its attention is used as it is, through this layer of its cache interface.
 
-Beside it lie the items of the same tokens, of which a state takes a share as they are (see `readout`).
+Beside it lie the items of the same tokens, of whose vectors a state takes a share as they are (see `readout`).
 
 Shapes: B rows, L layers, G key/value heads, W window, H width of a head, D width of the state.
 """
@@ -35,7 +35,7 @@ class SessionMemory:
         keys: (B, L, G, W, H) rotated keys, each at its token's position.
         values: (B, L, G, W, H).
         marks: (B, W, H) by which the readout finds the tokens.
-        items: (B, W, D) vectors of the tokens' items.
+        items: (B, W) int64 dense indices of the tokens' items, 0 for the token that begins every history.
     """
 
     state: Tensor
@@ -49,10 +49,15 @@ class SessionMemory:
     def empty(cls, width: int, ring: tuple[int, int, int, int], device: torch.device | str) -> Self:
         """Memory of one shopper before the token that begins its history; `ring` is (L, G, W, H), `width` is D."""
         layers, heads, window, head = ring
-        shapes = (layers, heads, window, head), (layers, heads, window, head), (window, head), (window, width)
-        length = torch.zeros(1, dtype=torch.int64, device=device)
+        keys = torch.zeros(1, layers, heads, window, head, device=device)
+        none = torch.zeros(1, window, dtype=torch.int64, device=device)
         return cls(
-            torch.zeros(1, width, device=device), length, *(torch.zeros(1, *shape, device=device) for shape in shapes)
+            state=torch.zeros(1, width, device=device),
+            length=torch.zeros(1, dtype=torch.int64, device=device),
+            keys=keys,
+            values=torch.zeros_like(keys),
+            marks=torch.zeros(1, window, head, device=device),
+            items=none,
         )
 
     def _parts(self) -> tuple[Tensor, ...]:
@@ -84,10 +89,9 @@ class SessionMemory:
         return Cache(layers=[_RingLayer(self.keys, self.values, layer, place, active, every, put) for layer in layers])
 
     def keep(self, marks: Tensor, items: Tensor, active: Tensor, *, compiled: bool = False) -> None:
-        """Write what the readout needs of the next token of the active rows, (B, H) and (B, D), into the ring."""
-        put, place = compiled_write if compiled else write, self._place()
-        every = _all(active)
-        for ring, fresh in ((self.marks, marks), (self.items, items)):
+        """Write what the readout needs of the next token of the active rows, (B, H) and (B,), into the ring."""
+        put, place, every = compiled_write if compiled else write, self._place(), _all(active)
+        for ring, fresh in ((self.marks, marks), (self.items[..., None], items[:, None])):
             put(ring[:, None, None], 0, place, fresh[:, None], active[:, None, None], every)
 
     def _place(self) -> Tensor:

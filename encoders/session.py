@@ -183,7 +183,8 @@ class ShopSessionModel(TrainedModel):
         ring = (config.layers, config.kv_heads, config.window, config.head_width)
         memory = SessionMemory.empty(config.width, ring, self.device)
         nothing = torch.zeros_like(memory.state)
-        memory.state = self._append(memory, self._tokens_begin(1), nothing, memory.length == 0)
+        none = torch.zeros(1, dtype=torch.int64, device=self.device)
+        memory.state = self._append(memory, self._tokens_begin(1), none, nothing, memory.length == 0)
         memory.length += 1
         return memory
 
@@ -387,14 +388,29 @@ class ShopSessionModel(TrainedModel):
         gaps: Tensor,
         queries: Tensor | None,
     ) -> Tensor:
-        vectors = table[items]
-        tokens = self._tokens(vectors, events, gaps, queries)
-        return self._append(memory, tokens[:, None], vectors, items > 0, compiled=self._compiled is not None)
+        tokens = self._tokens(table[items], events, gaps, queries)
+        return self._append(memory, tokens[:, None], items, table, items > 0, compiled=self._compiled is not None)
 
     def _append(
-        self, memory: SessionMemory, tokens: Tensor, vectors: Tensor, active: Tensor, *, compiled: bool = False
+        self,
+        memory: SessionMemory,
+        tokens: Tensor,
+        items: Tensor,
+        table: Tensor,
+        active: Tensor,
+        *,
+        compiled: bool = False,
     ) -> Tensor:
-        """(B, D) the states after one more token of the active rows, (B, 1, D), with its item's vector, (B, D)."""
+        """(B, D) the states after one more token of the active rows.
+
+        Args:
+            memory: of B shoppers.
+            tokens: (B, 1, D) as the blocks read them.
+            items: (B,) int64 their items.
+            table: (N + 1, D) vectors of items.
+            active: (B,) bool.
+            compiled: whether a compiler reads this.
+        """
         seen = memory.in_sight()
         forward: Any = self.backbone.forward  # not the call, which training may have compiled
         output = forward(
@@ -403,9 +419,10 @@ class ShopSessionModel(TrainedModel):
             position_ids=memory.length[:, None],
             **{CACHE: memory.ring(active, compiled=compiled)},
         )
-        hidden = output.last_hidden_state
-        memory.keep(self.readout.marks(hidden[:, 0]), vectors, active, compiled=compiled)
-        state = self._states(hidden, memory.marks, memory.items, seen[:, 0])[:, 0]
+        hidden = output.last_hidden_state[:, 0]
+        memory.keep(self.readout.marks(hidden), items, active, compiled=compiled)
+        read = self.readout.one(hidden, memory.marks, memory.items, table, seen[:, 0, 0])
+        state = F.normalize(self.project(hidden) + read, dim=-1)
         # A new tensor, so that observations handed out earlier keep their values.
         return torch.where(active[:, None], state, memory.state)
 
