@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from slatewise.datasets import Event, Tokens
+from slatewise.datasets import Tokens
 from slatewise.encoders import StateEncoder
 from slatewise.encoders.next_item import rank_of
 
@@ -40,10 +40,9 @@ class Questions:
     @classmethod
     def of(cls, tokens: Tokens) -> "Questions":
         """All that can be asked of these sessions."""
-        session = np.repeat(np.arange(len(tokens)), tokens.lengths)
-        follows = np.arange(len(session)) > tokens.offsets[session]
-        token = np.flatnonzero(follows & (tokens.events != Event.IMPRESSION))
-        return cls(token, session[token], tokens.items[token])
+        session, place = tokens.choices()
+        token = tokens.offsets[session] + place
+        return cls(token, session, tokens.items[token])
 
 
 def scores_before(encoder: StateEncoder, tokens: Tokens, asked: Questions) -> Scores:

@@ -85,6 +85,17 @@ class Tokens:
         queries = None if self.queries is None else self.queries[source]
         return Tokens(self.items[source], self.events[source], self.gaps[source], offsets, queries)
 
+    def choices(self) -> tuple[Ints, Ints]:
+        """What can be foretold: every choice after its session's first token; what a shop shows is no choice.
+
+        Returns:
+            (M,) session numbers, and (M,) places in the session, from 1.
+        """
+        session = np.repeat(np.arange(len(self)), self.lengths)
+        place = np.arange(len(session)) - self.offsets[session]
+        asked = np.flatnonzero((place > 0) & (self.events != Event.IMPRESSION))
+        return session[asked], place[asked]
+
     def histories(self, sessions: Ints, upto: Ints | None = None, last: int | None = None) -> History:
         """Padded histories of some sessions.
 

@@ -217,8 +217,7 @@ def asked_of(tokens: Tokens, known: Ints, most: int) -> tuple[Ints, Ints]:
     Returns:
         (M,) session numbers, and (M,) places in the session, from 0.
     """
-    session = np.repeat(np.arange(len(tokens)), tokens.lengths)
-    place = np.arange(len(session)) - tokens.offsets[session]
-    asked = np.flatnonzero((place > 0) & (tokens.events != Event.IMPRESSION) & (known[tokens.items] > 0))
-    asked = asked[:: -(-len(asked) // most)] if len(asked) else asked
+    session, place = tokens.choices()
+    asked = np.flatnonzero(known[tokens.items[tokens.offsets[session] + place]])
+    asked = asked[:: max(-(-len(asked) // most), 1)]
     return session[asked], place[asked]

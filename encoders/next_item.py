@@ -12,7 +12,6 @@ import torch
 from numpy.typing import NDArray
 
 from ..datasets.log import ShopLog
-from ..datasets.schema import Event
 from ..datasets.tokens import Floats, History, Ints, Tokens
 from ..errors import EvidenceError
 from .neighbours import item_counts, item_similarities, neighbour_scores
@@ -62,16 +61,16 @@ def next_item_ranks(scores_of: Scorer, tokens: Tokens, *, last: int = 100, batch
     Returns:
         (M,) ranks and (M,) session numbers.
     """
-    session = np.repeat(np.arange(len(tokens)), tokens.lengths)
-    place = np.arange(len(session)) - tokens.offsets[session]
-    asked = np.flatnonzero((place > 0) & (tokens.events != Event.IMPRESSION))
-    asked = asked[np.argsort(place[asked], kind="stable")]  # like lengths together: less padding
-    ranks = np.zeros(len(asked), np.int64)
-    for begin in range(0, len(asked), batch_size):
-        part = asked[begin : begin + batch_size]
+    session, place = tokens.choices()
+    order = np.argsort(place, kind="stable")  # like lengths together: less padding
+    session, place = session[order], place[order]
+    target = tokens.items[tokens.offsets[session] + place]
+    ranks = np.zeros(len(target), np.int64)
+    for begin in range(0, len(target), batch_size):
+        part = slice(begin, begin + batch_size)
         history = tokens.histories(session[part], upto=place[part], last=last)
-        ranks[begin : begin + len(part)] = rank_of(scores_of(history), tokens.items[part])
-    return ranks, session[asked].astype(np.int64)
+        ranks[part] = rank_of(scores_of(history), target[part])
+    return ranks, session.astype(np.int64)
 
 
 def next_item_metrics(
