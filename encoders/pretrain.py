@@ -181,11 +181,11 @@ def pretrain_tokens(
         checkpoints = Checkpoints(draft.folder)
         with tracking(draft.folder / "logs", log_to, tracker) as run.tracker:
             state = run.train(checkpoints, progress)
-            checkpoints.load_best(state, run.model)
+            checkpoints.load_best(state, run.model.eval())
             if config.calibrate:
                 with state.spending():
-                    calibrate(run.model.eval(), train, held_out, cpu_seconds=run.calibration_seconds)
-            validated = _validated(run.model.eval(), held_out)
+                    calibrate(run.model, train, held_out, cpu_seconds=run.calibration_seconds)
+            validated = _validated(run.model, held_out)
             run.refresh(tokens, state, progress)
         run.model.tower.settle()
         if config.refresh:

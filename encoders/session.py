@@ -251,7 +251,7 @@ class ShopSessionModel(TrainedModel):
     def _output(self, hidden: Tensor, vectors: Tensor, seen: Tensor) -> ShopSessionOutput:
         logits = self.heads(hidden)
         return ShopSessionOutput(
-            states=self._states(hidden, self.readout.marks(hidden), vectors, seen),
+            states=self._states(hidden, self.readout(hidden, self.readout.marks(hidden), vectors, seen)),
             event_logits=logits[..., :N_EVENTS],
             end_logits=logits[..., N_EVENTS],
             purchase_logits=logits[..., N_EVENTS + 1],
@@ -259,9 +259,9 @@ class ShopSessionModel(TrainedModel):
             last_hidden_state=hidden,
         )
 
-    def _states(self, hidden: Tensor, marks: Tensor, vectors: Tensor, seen: Tensor) -> Tensor:
-        """(B, Q, D) unit states; see `Readout.forward`."""
-        return F.normalize(self.project(hidden) + self.readout(hidden, marks, vectors, seen), dim=-1)
+    def _states(self, hidden: Tensor, read: Tensor) -> Tensor:
+        """(..., D) unit states, of what the blocks say and what the readout adds."""
+        return F.normalize(self.project(hidden) + read, dim=-1)
 
     def _hidden(
         self, items: Tensor, events: Tensor, gaps: Tensor, queries: Tensor | None
@@ -300,8 +300,10 @@ class ShopSessionModel(TrainedModel):
         `queries` are (B, T, E) text vectors of the searches that led to the tokens, zero where none did.
         """
         hidden, vectors, seen = self._hidden(items, events, gaps, queries)
-        last = hidden[torch.arange(items.shape[0], device=items.device), lengths]
-        return self._states(last[:, None], self.readout.marks(hidden), vectors, seen[0][lengths][:, None])[:, 0]
+        last = hidden[torch.arange(items.shape[0], device=items.device), lengths][:, None]
+        return self._states(last, self.readout(last, self.readout.marks(hidden), vectors, seen[0][lengths][:, None]))[
+            :, 0
+        ]
 
     def towards(self, states: Tensor, queries: Tensor) -> Tensor:
         """(..., D) unit states of shoppers (..., D) who now search, (..., E); a search of zeros changes nothing."""
@@ -422,7 +424,7 @@ class ShopSessionModel(TrainedModel):
         hidden = output.last_hidden_state[:, 0]
         memory.keep(self.readout.marks(hidden), items, active, compiled=compiled)
         read = self.readout.one(hidden, memory.marks, memory.items, table, seen[:, 0, 0])
-        state = F.normalize(self.project(hidden) + read, dim=-1)
+        state = self._states(hidden, read)
         # A new tensor, so that observations handed out earlier keep their values.
         return torch.where(active[:, None], state, memory.state)
 

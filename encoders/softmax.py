@@ -87,8 +87,8 @@ def candidate_loss(
 
 def _blocks(predictions: int, candidates: int, device: torch.device) -> list[slice]:
     """Rows whose tables stay in the processor's cache; a GPU takes what fits in its memory."""
-    cells = _CELLS if device.type == "cpu" else _GPU_CELLS
-    rows = max(min(cells // max(candidates, 1), _ROWS if device.type == "cpu" else cells), 1)
+    cells, most = (_CELLS, _ROWS) if device.type == "cpu" else (_GPU_CELLS, _GPU_CELLS)
+    rows = max(min(cells // max(candidates, 1), most), 1)
     return [slice(begin, min(begin + rows, predictions)) for begin in range(0, predictions, rows)]
 
 
