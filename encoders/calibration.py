@@ -7,7 +7,10 @@ to the likelihood of what came next:
 - `sharpness` multiplies all logits;
 - an item of the history gains by how long ago it was chosen last (`back`) and how (`event`), by how often (`often`), by
   how many items it shares the history with (`many`), and by its own log-chance (`nearness`; below 0 it evens out);
-- every item gains by how popular it has been lately, and loses by how popular it has been all along (`trend`).
+- every item gains by how popular it has been lately, and loses by how popular it has been all along (`trend`);
+- an item that was never learnt from, which goes by its description alone, gains as much as makes it as likely as it
+  is (`fresh`). How much is told by learnt items that are treated likewise for the while. So such an item is taken for
+  one of the others, met afresh; what can no longer be bought is to be marked as unavailable.
 
 Sources: scaling by a temperature, Guo et al., "On calibration of modern neural networks", ICML 2017, section 4.2.
 Returns by recency and frequency, Anderson et al., "The dynamics of repeat consumption", WWW 2014, section 4.
@@ -15,7 +18,7 @@ Returns by recency and frequency, Anderson et al., "The dynamics of repeat consu
 Shapes: B histories, T tokens, N items, P spans of time, F kinds of recency.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -39,6 +42,7 @@ _CELLS = 4_000_000  # predictions times items held at once
 _ROUNDS = 30  # of the optimizer, at most
 _PREDICTIONS, _ALL_CELLS = 4_000, 150_000_000  # that are fitted by, and these times items, at most
 _ROWS = 256  # histories read at once
+_AFRESH = 0.1  # share of the learnt items that are met afresh, to find `fresh`
 _FEWEST = 100  # predictions that are fitted by, were there time for fewer
 _SECONDS_A_CELL = 6e-7  # of processor time, for a whole fit
 
@@ -93,6 +97,7 @@ class Calibration(nn.Module):
     back: Tensor
     event: Tensor
     trend: Tensor
+    fresh: Tensor
     items: Tensor
 
     WEIGHTS = ("sharpness", "nearness", "often", "many", "back", "event", "trend")
@@ -100,42 +105,53 @@ class Calibration(nn.Module):
     def __init__(self, n_items: int) -> None:
         super().__init__()
         self.register_buffer("sharpness", torch.ones(()))
-        for name in ("nearness", "often", "many"):
+        for name in ("nearness", "often", "many", "fresh"):
             self.register_buffer(name, torch.zeros(()))
         self.register_buffer("back", torch.zeros(len(_EDGES) + 1))
         self.register_buffer("event", torch.zeros(N_EVENTS))
         self.register_buffer("trend", torch.zeros(len(SPANS)))
-        self.register_buffer("items", torch.zeros(n_items + 1))  # what each gains by its popularity
+        # What each gains by its popularity; entry 0 is for those that come later.
+        self.register_buffer("items", torch.zeros(n_items + 1))
 
     def forward(self, logits: Tensor, returns: Returns | None = None) -> Tensor:
         """(B, N + 1) logits of the next item out of those by nearness; without `returns` of unknown histories."""
-        return _calibrated({name: self.get_buffer(name) for name in self.WEIGHTS}, self.items, logits, returns)
+        return _calibrated(self._weights(), self.items, logits, returns)
 
-    def fit(self, logits: Logits, returns: Returns, targets: Tensor, popularity: Tensor) -> None:
+    def fit(
+        self,
+        logits: Logits,
+        returns: Returns,
+        targets: Tensor,
+        popularity: Tensor,
+        names: Sequence[str] = WEIGHTS,
+    ) -> None:
         """Find the likeliest weights, given what came next.
 
         Args:
             logits: by nearness, -inf for index 0.
             returns: of the M histories.
             targets: (M,) items that came next.
-            popularity: (N + 1, P) from `popularity`.
+            popularity: (N + 1, P + 1) from `popularity`.
+            names: of the weights to find; the others stay.
         """
-        start = {name: self.get_buffer(name).clone() for name in self.WEIGHTS}
-        weights = {name: value.clone().requires_grad_() for name, value in start.items()}
+        weights = self._weights()
+        start = {name: weights[name] for name in names}
+        weights |= {name: value.clone().requires_grad_() for name, value in start.items()}
+        sought = [weights[name] for name in names]
         rows = max(_CELLS // popularity.shape[0], 1)
-        optimizer = torch.optim.LBFGS(list(weights.values()), max_iter=_ROUNDS, line_search_fn="strong_wolfe")
+        optimizer = torch.optim.LBFGS(sought, max_iter=_ROUNDS, line_search_fn="strong_wolfe")
 
         def loss() -> Tensor:
             optimizer.zero_grad()
             total = sum(
-                ((weights[name] - start[name]).square().sum() / (2 * _WIDTHS.get(name, 1.0) ** 2) for name in weights),
+                ((weights[name] - start[name]).square().sum() / (2 * _WIDTHS.get(name, 1.0) ** 2) for name in names),
                 start=torch.zeros((), device=targets.device),
             ) / len(targets)
             total.backward()
             for begin in range(0, len(targets), rows):
                 part = slice(begin, begin + rows)
                 near = logits(part).clamp(min=-1e9)  # infinities would leave no gradient
-                found = _calibrated(weights, popularity @ weights["trend"], near, returns.part(part))
+                found = _calibrated(weights, _gains(weights, popularity), near, returns.part(part))
                 share = F.cross_entropy(found, targets[part], reduction="sum") / len(targets)
                 share.backward()
                 total = total.detach() + share.detach()
@@ -143,14 +159,22 @@ class Calibration(nn.Module):
 
         with torch.enable_grad():
             optimizer.step(loss)
-        for name, value in weights.items():
-            self.get_buffer(name).copy_(value.detach())
+        for name in names:
+            self.get_buffer(name).copy_(weights[name].detach())
         self.follow(popularity)
 
     @torch.no_grad()
     def follow(self, popularity: Tensor) -> None:
-        """Take popularity as it is now, (N + 1, P)."""
-        self.items.copy_(popularity @ self.trend)
+        """Take popularity as it is now, (N + 1, P + 1)."""
+        self.items.copy_(_gains(self._weights(), popularity))
+
+    def _weights(self) -> dict[str, Tensor]:
+        return {name: self.get_buffer(name).clone() for name in (*self.WEIGHTS, "fresh")}
+
+
+def _gains(weights: Mapping[str, Tensor], popularity: Tensor) -> Tensor:
+    """(N + 1,) what items gain by their popularity, or for want of any."""
+    return popularity[:, :-1] @ weights["trend"] + popularity[:, -1] * weights["fresh"]
 
 
 def _calibrated(weights: Mapping[str, Tensor], items: Tensor, logits: Tensor, returns: Returns | None) -> Tensor:
@@ -166,9 +190,11 @@ def _calibrated(weights: Mapping[str, Tensor], items: Tensor, logits: Tensor, re
 
 
 def popularity(tokens: Tokens, n_items: int) -> Tensor:
-    """(N + 1, P) float32 logarithms of how often items were chosen lately, one column a span of `SPANS`.
+    """How much oftener items were chosen lately than others.
 
-    Items that were never chosen are taken for the mean of the others, which is 0.
+    Returns:
+        (N + 1, P + 1) float32: logarithms, one column a span of `SPANS`, less the mean of the items that were chosen at
+        all; those that were not, index 0 among them, have zeros, and 1 in the last column.
     """
     columns = []
     for span in SPANS:
@@ -177,7 +203,7 @@ def popularity(tokens: Tokens, n_items: int) -> Tensor:
     counts = np.stack(columns, axis=1)
     seen = counts[:, :1] > 0
     centred = np.where(seen, counts - counts.sum(0) / max(int(seen.sum()), 1), 0)
-    return torch.from_numpy(centred.astype(np.float32))
+    return torch.from_numpy(np.concatenate([centred, ~seen], axis=1).astype(np.float32))
 
 
 @torch.no_grad()
@@ -202,8 +228,28 @@ def calibrate(model: "ShopSessionModel", train: Tokens, held_out: Tokens, *, cpu
     parts = [slice(begin, begin + _ROWS) for begin in range(0, len(session), _ROWS)]
     states = torch.cat([model.encode(items[part], events[part], gaps[part], lengths[part]) for part in parts])
     targets = torch.from_numpy(held_out.items[held_out.offsets[session] + place]).to(device)
-    latest = popularity(train, model.n_items).to(device)
-    model.calibration.fit(lambda part: model.nearness(states[part]), Returns.of(items, events), targets, latest)
+    latest, returns = popularity(train, model.n_items).to(device), Returns.of(items, events)
+    model.calibration.fit(lambda part: model.nearness(states[part]), returns, targets, latest)
+    if model.tower.id_dropout:
+        vectors, afresh = _met_afresh(model, latest)
+        never = latest[:, -1] > 0
+
+        def logits(part: slice) -> Tensor:
+            return model.nearness(states[part], vectors).masked_fill(never, -torch.inf)
+
+        model.calibration.fit(logits, returns, targets, afresh, names=["fresh"])
+        model.calibration.follow(latest)
+
+
+def _met_afresh(model: "ShopSessionModel", latest: Tensor) -> tuple[Tensor, Tensor]:
+    """(N + 1, D) vectors of items, and their popularity, were some of the learnt ones never learnt from."""
+    learnt = torch.nonzero(latest[:, -1] == 0)[:, 0]
+    drawn = torch.rand(len(learnt), generator=torch.Generator().manual_seed(0)) < _AFRESH
+    some = learnt[drawn.to(learnt.device)]
+    vectors, popularity = model.item_vectors.clone(), latest.clone()
+    vectors[some] = F.normalize(model.tower(some, own=False), dim=1)
+    popularity[some] = latest[0]
+    return vectors, popularity
 
 
 def asked_of(tokens: Tokens, known: Ints, most: int) -> tuple[Ints, Ints]:

@@ -70,8 +70,6 @@ class ShopSessionModel(TrainedModel):
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
         if isinstance(module, ItemTower):
-            if module.text is not None:
-                init.normal_(module.text.weight, std=0.3)
             for table in (module.categories, module.brands, module.ids):
                 if table is not None and module.text is not None:
                     init.zeros_(table.weight)  # so that items begin as their text, and rare ones stay near it
@@ -339,9 +337,12 @@ class ShopSessionModel(TrainedModel):
         returns = None if items is None or events is None else Returns.of(items, events)
         return self.calibration(self.nearness(states), returns)
 
-    def nearness(self, states: Tensor) -> Tensor:
-        """(B, N + 1) logits of pretraining, -inf for index 0: cosines between (B, D) states and the items."""
-        logits = states @ self.item_vectors.T / self.config.item_temperature
+    def nearness(self, states: Tensor, vectors: Tensor | None = None) -> Tensor:
+        """(B, N + 1) logits of pretraining, -inf for index 0: cosines between (B, D) states and the items.
+
+        `vectors` are (N + 1, D) unit vectors of the items, `item_vectors` when None.
+        """
+        logits = states @ (self.item_vectors if vectors is None else vectors).T / self.config.item_temperature
         logits[:, 0] = -torch.inf
         return logits
 

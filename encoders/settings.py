@@ -74,7 +74,7 @@ def temperature_for(n_items: int) -> float:
 
 def width_for(n_items: int) -> int:
     """Width of states that can tell so many items apart without costing a small shop more than it gains."""
-    return 64 if n_items <= 5_000 else 128
+    return 64 if n_items <= 2_000 else 128
 
 
 def passes_for(tokens: int) -> int:

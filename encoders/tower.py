@@ -10,9 +10,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from .borrowing import Borrowing
 from .settings import ShopSessionConfig
+
+_FAINTEST = 0.05  # spread of texts along a direction, beside the strongest, from which it is no more raised
 
 
 class ItemTower(nn.Module):
@@ -67,14 +70,20 @@ class ItemTower(nn.Module):
         for name, values in rows.items():
             self.get_buffer(name)[1:] = values
         self.text_mean.copy_(self.item_text[1:].mean(0))
+        if self.text is not None:
+            texts = self.item_text[1:] - self.text_mean
+            self.text.weight.copy_(principal_directions(texts, self.text.weight.shape[0]))
         for table, codes in ((self.categories, self.item_category), (self.brands, self.item_brand)):
             if table is not None:
                 trained = torch.zeros(len(table.weight), 1).index_fill_(0, codes[self.item_seen > 0], 1.0)
                 trained[0] = 0
                 table.weight *= trained
 
-    def forward(self, items: Tensor) -> Tensor:
-        """(n, D) vectors of (n,) item indices, not normalised; 0 is not an item."""
+    def forward(self, items: Tensor, *, own: bool = True) -> Tensor:
+        """(n, D) vectors of (n,) item indices, not normalised; 0 is not an item.
+
+        Without their `own` embeddings they stand where they would, had they never been learnt from.
+        """
         known = []
         if self.text is not None:
             known.append(self.text(self.item_text[items] - self.text_mean))
@@ -84,7 +93,7 @@ class ItemTower(nn.Module):
             known.append(self.categories(self.item_category[items]))
         if self.brands is not None:
             known.append(self.brands(self.item_brand[items]))
-        if self.ids is not None:
+        if self.ids is not None and own:
             known.append(self._own(self.ids, items))
         return torch.stack(known).sum(0) if len(known) > 1 else known[0]
 
@@ -102,6 +111,24 @@ class ItemTower(nn.Module):
             kept = kept * (torch.rand(len(items), device=items.device) >= self.id_dropout)
         own = ids(items) if self.borrowing is None else self.borrowing(items, ids.weight)
         return own * kept[:, None]
+
+
+def principal_directions(texts: Tensor, width: int) -> Tensor:
+    """(D, E) projection of texts by which items that read alike are near before anything is learnt.
+
+    The directions in which the texts differ most, evened out by half: a shop's texts differ most in what its items are,
+    and shoppers choose by finer things. Projected texts have unit length in the mean.
+
+    Args:
+        texts: (N, E) less their mean.
+        width: D; rows beyond E are zero.
+    """
+    strength, directions = torch.linalg.eigh(texts.T.double() @ texts.double())
+    order = strength.argsort(descending=True)[:width]
+    spread = strength[order].clamp(min=0).sqrt()
+    found = directions.T[order] / (spread / spread[0].clamp(min=1e-12)).clamp(min=_FAINTEST).sqrt()[:, None]
+    found = found / (texts.double() @ found.T).norm(dim=1).mean().clamp(min=1e-12) if spread[0] > 0 else found
+    return F.pad(found, (0, 0, 0, width - len(found))).to(texts.dtype)
 
 
 def _labels(vocabulary: Sequence[str], width: int) -> nn.Embedding | None:

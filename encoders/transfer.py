@@ -111,7 +111,7 @@ def _grown(model: ShopSessionModel, known: Catalogue, catalogue: Catalogue, vect
     state = model.state_dict()
     for name in (name for name in PER_ITEM if name in state):
         old = state[name]
-        state[name] = torch.cat([torch.zeros_like(old[:1]), old[place]])
+        state[name] = torch.cat([old[:1], old[place]])  # row 0 is what a new item begins with
     with torch.random.fork_rng(devices=[]):
         grown = ShopSessionModel(config)
     grown.load_state_dict(state)

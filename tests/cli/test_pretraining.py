@@ -38,7 +38,7 @@ def test_the_defaults_that_help_shows_are_those_of_the_settings() -> None:
         default: Any = one.default
         told = ",".join(default) if isinstance(default, tuple) else str(default)
         if one.name == "width":
-            told = f"{width_for(5_000)}, or {width_for(5_001)} beyond 5,000 items"
+            told = f"{width_for(2_000)}, or {width_for(2_001)} beyond 2,000 items"
         if one.name == "epochs":
             told = f"{passes_for(1)}, or {passes_for(10**7)} in a large log"
         assert shown[one.name] == told, one.name

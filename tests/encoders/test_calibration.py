@@ -44,9 +44,9 @@ def shoppers(m: int) -> tuple[torch.Tensor, Returns, torch.Tensor, torch.Tensor]
     logits[:, 0] = -torch.inf
     items = torch.rand(m, n, generator=generator).argsort(1)[:, :3] + 1  # three different ones
     returns = Returns.of(items, torch.full_like(items, VIEW))
-    lately = torch.zeros(n + 1, len(SPANS))
-    lately[1:, -1] = torch.randn(n, generator=generator)
-    truth = 0.5 * logits + 0.8 * lately[:, -1]
+    lately = torch.zeros(n + 1, len(SPANS) + 1)
+    lately[1:, -2] = torch.randn(n, generator=generator)
+    truth = 0.5 * logits + 0.8 * lately[:, -2]
     truth.scatter_add_(1, items, torch.tensor([0.0, 1.5, -1.0]).expand(m, -1))  # the latest stands last
     return logits, returns, torch.multinomial(truth.softmax(1), 1, generator=generator)[:, 0], lately
 
@@ -67,6 +67,24 @@ def test_it_finds_out_how_shoppers_come_back_and_how_sure_to_be() -> None:
     assert not calibration.items.any()
 
 
+def test_an_item_never_learnt_from_gains_what_makes_it_as_likely_as_it_is() -> None:
+    generator, n, m = torch.Generator().manual_seed(0), 8, 20_000
+    logits = torch.randn(m, n + 1, generator=generator)
+    logits[:, 0] = -torch.inf
+    fresh = torch.zeros(n + 1, len(SPANS) + 1)
+    fresh[[0, 2, 5], -1] = 1
+    targets = torch.multinomial((logits + 0.7 * fresh[:, -1]).softmax(1), 1, generator=generator)[:, 0]
+    returns = Returns.of(torch.zeros(m, 1, dtype=torch.int64), torch.zeros(m, 1, dtype=torch.int64))
+    calibration = Calibration(n)
+    calibration.trend += 0.3
+    calibration.fit(lambda part: logits[part], returns, targets, fresh, names=["fresh"])
+    assert calibration.fresh.item() == pytest.approx(0.7, abs=0.05)
+    assert calibration.sharpness == 1  # what is not sought stays
+    assert calibration.trend[0] == pytest.approx(0.3)
+    assert calibration.items[[0, 2, 5]].tolist() == [calibration.fresh.item()] * 3
+    assert not calibration.items[1]
+
+
 def test_few_predictions_move_it_little() -> None:
     logits, returns, targets, lately = shoppers(3)
     calibration = Calibration(logits.shape[1] - 1)
@@ -83,12 +101,13 @@ def sessions() -> Tokens:
 
 def test_popularity_is_counted_over_spans_and_unknown_items_are_like_the_rest() -> None:
     found = popularity(sessions(), 5).numpy()
-    assert found.shape == (6, len(SPANS))
+    assert found.shape == (6, len(SPANS) + 1)
     counts = np.log1p([3, 3, 1])  # items 1, 2 and 4; 3 was only shown, 5 not even that
     assert found[[1, 2, 4], 0] == pytest.approx(counts - counts.mean())
     latest = np.log1p([0, 1, 1])  # the last session alone
-    assert found[[1, 2, 4], -1] == pytest.approx(latest - latest.mean())
-    assert not found[[0, 3, 5]].any()
+    assert found[[1, 2, 4], -2] == pytest.approx(latest - latest.mean())
+    assert not found[[0, 3, 5], :-1].any()
+    assert found[:, -1].tolist() == [1, 0, 0, 1, 0, 1]
 
 
 def test_predictions_to_fit_by_are_choices_of_known_items_after_a_first_token() -> None:

@@ -201,7 +201,7 @@ def test_a_large_log_is_passed_over_less_often() -> None:
 
 
 def test_a_shop_of_many_items_has_wider_states_unless_told_otherwise() -> None:
-    assert PretrainConfig().model(n_seen=5_000).width == 64
+    assert PretrainConfig().model(n_seen=2_000).width == 64
     wide = PretrainConfig().model(n_seen=5_001)
     assert (wide.width, wide.feed_forward) == (128, 256)
     told = PretrainConfig(width=32, feed_forward=48).model(n_seen=5_001)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from slatewise.encoders.session import ShopSessionConfig, ShopSessionModel
 from slatewise.encoders.settings import PARTS, PretrainConfig
-from slatewise.encoders.tower import item_rows
+from slatewise.encoders.tower import item_rows, principal_directions
 
 SEEN = np.array([False, True, True, True, False])
 FACTS: dict[str, Any] = {
@@ -139,3 +139,39 @@ def test_a_label_that_no_item_of_the_training_has_adds_nothing() -> None:
 def test_parts_that_do_not_exist_are_refused(parts: tuple[str, ...]) -> None:
     with pytest.raises(ValueError, match="parts are some of"):
         PretrainConfig(parts=parts)
+
+
+def test_items_that_read_alike_are_near_before_anything_is_learnt() -> None:
+    rng = np.random.default_rng(0)
+    kinds = rng.normal(size=(6, 40))
+    texts = (kinds[np.arange(60) % 6] + 0.1 * rng.normal(size=(60, 40))).astype(np.float32)
+    texts /= np.linalg.norm(texts, axis=1, keepdims=True)
+    model = ShopSessionModel.for_items(
+        ShopSessionConfig(width=8, heads=2), texts, np.full(61, np.nan, np.float32), np.ones(61, bool)
+    ).eval()
+    near = (model.item_vectors[1:] @ model.item_vectors[1:].T).fill_diagonal_(-1).argmax(1).numpy()
+    assert (near % 6 == np.arange(60) % 6).all()
+
+
+@pytest.mark.parametrize(("n", "wide", "width"), [(50, 12, 4), (3, 12, 8), (50, 4, 8), (1, 5, 4)])
+def test_projected_texts_have_unit_length_in_the_mean(n: int, wide: int, width: int) -> None:
+    texts = torch.randn(n, wide, generator=torch.Generator().manual_seed(0))
+    texts = texts - texts.mean(0)
+    found = principal_directions(texts, width)
+    assert found.shape == (width, wide)
+    assert found.isfinite().all()
+    length = (texts @ found.T).norm(dim=1).mean().item()
+    assert length == pytest.approx(1.0 if n > 1 else 0.0, abs=1e-4)
+    if width < wide <= n:
+        spread = (texts @ found.T).square().mean(0)
+        assert (spread.diff() < 0).all()  # the strongest first, evened out by half
+        strongest = torch.linalg.svdvals(texts)[:width]
+        assert torch.allclose(spread / spread[0], strongest / strongest[0], atol=1e-4)
+
+
+def test_without_its_own_embedding_an_item_stands_where_an_unseen_one_would() -> None:
+    model = made()
+    items = torch.arange(1, 5)
+    before = model.tower(items, own=False)
+    model.tower.item_seen.zero_()
+    assert torch.equal(model.tower(items), before)

@@ -69,7 +69,8 @@ def test_old_items_and_states_stay_what_they_were_and_a_new_item_is_found_by_its
     place = np.concatenate([[0], place])
     assert torch.allclose(histories(after, place), histories(before, np.arange(27)), atol=1e-6)
     assert torch.equal(after.calibration.items[place[kept + 1]], before.calibration.items[kept + 1])
-    assert after.calibration.items[23] == 0  # nothing is known of how popular the new item is
+    assert after.calibration.items[23] == before.calibration.fresh  # nothing is known of how popular the new item is
+    assert before.calibration.fresh != 0
     assert torch.equal(after.calibration.back, before.calibration.back)
     # Looking for what is like the new item finds its group; and a shopper of that group is offered it among them.
     near = after.item_vectors[1:] @ after.item_vectors[23]

@@ -36,7 +36,7 @@ def pretrain(
         ShoppersOf, typer.Option(help="Which half of the shoppers to learn from.", rich_help_panel=DATA)
     ] = ShoppersOf.agent,
     width: Annotated[
-        int | None, _number("Width of states and item vectors.", "64, or 128 beyond 5,000 items", MODEL, 4)
+        int | None, _number("Width of states and item vectors.", "64, or 128 beyond 2,000 items", MODEL, 4)
     ] = None,
     layers: Annotated[int | None, _number("Transformer layers.", 2, MODEL, 1)] = None,
     heads: Annotated[int | None, _number("Attention heads; WIDTH is an even multiple.", 4, MODEL, 1)] = None,
