@@ -15,6 +15,8 @@ The interval is the percentile interval of the sum. Seeds are not resampled like
 ten outcomes and a variance a third too small, and drawing both sides of the table counts the noise up to three times
 (Owen 2007). Differences take each replicate's difference, so that shoppers in common cancel.
 
+3. Where the simulator is an ensemble, what its members differ by is added too, the same for all policies (see `doubt`).
+
 Sources: Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13 (percentile interval); Owen, "The
 pigeonhole bootstrap", Annals of Applied Statistics 1(2), 2007 (crossed factors); Searle, Casella and McCulloch,
 "Variance Components", 1992, chapter 4 (crossed random effects); Agarwal et al., "Deep Reinforcement Learning at the
@@ -33,6 +35,7 @@ from numpy.typing import NDArray
 from scipy.stats import t as student
 
 from ..errors import EvidenceError
+from .doubt import doubt
 from .metrics import METRICS, column, coverage, metric_named
 from .outcomes import FIXED, Outcomes
 
@@ -119,7 +122,7 @@ def resample(
     """
     if resamples < 100:
         raise ValueError(f"an interval needs at least 100 resamples, got {resamples}")
-    cells, sums_of, columns = _cells(frame, metrics)
+    cells, sums_of, columns, member = _cells(frame, metrics)
     shoppers = sums_of.shape[0]
     rng = np.random.default_rng(seed)
     over = [columns.index(metric_named(name).over) for name in metrics]
@@ -137,6 +140,7 @@ def resample(
         times = np.bincount(drawn.ravel(), minlength=rows * shoppers).reshape(rows, shoppers)
         blocks.append(ratios((times.astype(np.float64) @ flat).reshape(rows, len(cells), len(columns))))
     replicates, point = np.concatenate(blocks), ratios(sums_of.sum(0)[None])[0]
+    open_ = doubt(sums_of, member, ratios, replicates, np.random.default_rng([seed, 1]))
     found = {}
     for policy in dict.fromkeys(name for name, _ in cells):
         own = [place for place, (name, _) in enumerate(cells) if name == policy]
@@ -144,16 +148,19 @@ def resample(
         draws = _with_training(
             point[own], replicates[:, own], np.random.default_rng([seed, zlib.crc32(policy.encode())])
         )
-        found[policy] = Resampled(0 if fixed else len(own), point[own].mean(0), draws)
+        found[policy] = Resampled(0 if fixed else len(own), point[own].mean(0), draws + open_[:, own].mean(1))
     return found, shoppers
 
 
-def _cells(frame: pd.DataFrame, metrics: Sequence[str]) -> tuple[list[tuple[str, int]], Array, list[str]]:
-    """The (policy, seed) cells, (N, C, columns) summands on the common shoppers, and the columns' names."""
+def _cells(
+    frame: pd.DataFrame, metrics: Sequence[str]
+) -> tuple[list[tuple[str, int]], Array, list[str], NDArray[np.int64]]:
+    """The (policy, seed) cells, (N, C, columns) summands on the common shoppers, the columns' names, (N,) members."""
     columns = list(dict.fromkeys(name for one in metrics for name in (metric_named(one).over, metric_named(one).under)))
     cells: list[tuple[str, int]] = []
     tables: list[Array] = []
     known: NDArray[np.int64] | None = None
+    member = np.zeros(0, np.int64)
     for _, part in frame.groupby(["policy", "training_seed"], sort=False):
         policy, training_seed = str(part["policy"].iloc[0]), int(part["training_seed"].iloc[0])
         ordered = part.sort_values("shopper", kind="stable")
@@ -163,12 +170,12 @@ def _cells(frame: pd.DataFrame, metrics: Sequence[str]) -> tuple[list[tuple[str,
                 f"{policy!r} (training seed {training_seed}) met other shoppers than {cells[0][0]!r}: {len(who)} "
                 f"against {len(known)}; judge all policies with the same seed and number of shoppers"
             )
-        known = who
+        known, member = who, ordered["member"].to_numpy(np.int64) if "member" in ordered else np.zeros_like(who)
         cells.append((policy, training_seed))
         tables.append(np.stack([column(ordered, name) for name in columns], 1))
     if known is None or len(known) < 2:
         raise EvidenceError(f"an interval needs at least 2 shoppers, got {0 if known is None else len(known)}")
-    return cells, np.stack(tables, 1), columns
+    return cells, np.stack(tables, 1), columns, member
 
 
 def _with_training(point: Array, replicates: Array, rng: np.random.Generator) -> Array:

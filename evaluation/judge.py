@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+import torch
 from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 
@@ -114,6 +115,7 @@ def judge(
         "available": shopper.n_items if available is None else int(np.asarray(available)[1:].sum()),
     }
     met = np.random.default_rng(seed).integers(_LARGEST, size=shoppers, dtype=np.int64)
+    whose = members_of(shopper, met)
     env = ShopVectorEnv(
         min(batch, shoppers),
         shopper,
@@ -136,6 +138,7 @@ def judge(
             told = _told(progress, number * shoppers, len(runs) * shoppers, f"{label} in {shopper_name}")
             diary = serve(policy, env, met, deterministic=deterministic, progress=told)
             tables = tally(diary, vectors, categories)
+            tables[0].insert(1, "member", whose)
             keys = {"simulator": shopper_name, "policy": name, "training_seed": training_seed}
             frame, places, items = (table.assign(**keys)[[*keys, *table.columns]] for table in tables)
             kept = Outcomes(frame, places, items, {shopper_name: facts})
@@ -163,6 +166,13 @@ def _runs(policies: Mapping[str, SlatePolicy | Sequence[SlatePolicy]], k: int) -
         if policy.k != k:
             raise ValueError(f"policy {name!r} fills slates of {policy.k}, and k is {k}; judge it with k={policy.k}")
     return runs
+
+
+def members_of(shopper: Shopper, seeds: Ints) -> Ints:
+    """(n,) the member of an ensemble that the shoppers of these seeds are of; 0 outside one."""
+    whose = getattr(shopper, "whose", None)
+    who = None if whose is None else whose(torch.from_numpy(seeds))
+    return np.zeros(len(seeds), np.int64) if who is None else who.cpu().numpy()
 
 
 def whole_session(max_slates: int) -> int:

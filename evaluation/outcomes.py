@@ -32,7 +32,8 @@ class Outcomes:
             `slots` filled, `examined` (slots looked at), `distinct_items` and `distinct_categories` shown in the
             session (the latter nan where categories were not given), and `spread`: the sum over slates of the mean
             cosine distance, in [0, 2], between two items of the slate.
-            A policy without training seeds has `training_seed` `FIXED`.
+            A policy without training seeds has `training_seed` `FIXED`. In an ensemble, `member` is the one that the
+            shopper is of; elsewhere 0, or left out.
         places: one row a (simulator, policy, training_seed, place): slots `shown`, `examined` and `clicked`.
         items: one row a (simulator, policy, training_seed, item) that was shown: times `shown`, `clicked`, `purchased`.
         facts: how it was judged, by simulator: `k`, `reward`, `max_slates`, `seed`, `shoppers`, `available`, ...

@@ -22,12 +22,14 @@ from .fitted import Arrivals, FittedShopper, ShopperModel
 from .funnel import Stage
 from .known_truth import KnownTruthShopper
 from .leaving import Leaving
+from .members import Parts
 from .shopper import TokenBatch
 
 KIND = "shopper"
 WEIGHTS = "shopper.safetensors"
 ENCODER_FOLDER = "encoder"
 _RIVAL = "rival:"
+_OF_MEMBERS: dict[str, Any] = {"choice": ChoiceWeights, "cart": Stage, "purchase": Stage, "leaving": Leaving}
 
 
 @runtime_checkable
@@ -49,8 +51,13 @@ def model_tensors(model: ShopperModel) -> dict[str, Tensor]:
         "arrivals": model.arrivals.tokens,
         **{_RIVAL + name: weights for name, weights in model.rivals.items()},
     }
+    if model.members is not None:
+        own = {name: getattr(model.members, name) for name in _OF_MEMBERS}
+        parts |= {f"members.{name}": value for name, value in own.items()}
     flat = {f"{part}.{one.name}": getattr(value, one.name) for part, value in parts.items() for one in fields(value)}
     flat["scaling.bend"] = torch.tensor(model.scaling.bend, dtype=torch.float64)
+    if model.members is not None:
+        flat |= {f"members.{name}": getattr(model.members, name) for name in ("dwell", "arrivals")}
     flat |= {"arrivals.gap": model.arrivals.gap, "dwell": model.dwell, "prices": model.prices}
     return {name: _storable(tensor) for name, tensor in flat.items()}
 
@@ -69,6 +76,10 @@ def model_from_tensors(tensors: Mapping[str, Tensor], *, from_slates: bool) -> S
     def part(kind: Any, name: str) -> Any:
         return kind(**{one.name: tensors[f"{name}.{one.name}"] for one in fields(kind)})
 
+    members = None
+    if "members.dwell" in tensors:
+        own = {name: part(kind, f"members.{name}") for name, kind in _OF_MEMBERS.items()}
+        members = Parts(**own, dwell=tensors["members.dwell"], arrivals=tensors["members.arrivals"])
     scaling = {one.name: tensors[f"scaling.{one.name}"] for one in fields(Scaling)}
     rivals = {name.split(".")[0] for name in tensors if name.startswith(_RIVAL)}
     return ShopperModel(
@@ -83,6 +94,7 @@ def model_from_tensors(tensors: Mapping[str, Tensor], *, from_slates: bool) -> S
         prices=tensors["prices"],
         from_slates=from_slates,
         rivals={name.removeprefix(_RIVAL): part(ChoiceWeights, name) for name in sorted(rivals)},
+        members=members,
     )
 
 

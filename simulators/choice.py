@@ -24,7 +24,7 @@ NEVER = -1e4
 
 @dataclass(frozen=True, slots=True)
 class ChoiceWeights:
-    """Parameters of examination and choice.
+    """Parameters of examination and choice; of an ensemble with a row a member, and then `who` says whose are meant.
 
     Attributes:
         item: (F,) weight of each scaled feature of `features.ITEM_FEATURES`.
@@ -52,14 +52,23 @@ class ChoiceWeights:
         outside[OUTSIDE_FEATURES.index("nothing")] = value
         return replace(self, outside=outside)
 
-    def utility(self, scaled: Tensor, items: Tensor) -> Tensor:
-        """(B, K) utility of items with these scaled features (B, K, F); `NEVER` in empty slots."""
-        return (scaled @ self.item + self.effects[items]).masked_fill(items == 0, NEVER)
+    def utility(self, scaled: Tensor, items: Tensor, who: Tensor | None = None) -> Tensor:
+        """(B, K) utility of items with these scaled features (B, K, F); `NEVER` in empty slots; `who` is (B,)."""
+        if who is None:
+            found = scaled @ self.item + self.effects[items]
+        else:
+            found = torch.einsum("bkf,bf->bk", scaled, self.item[who]) + self.effects[who[:, None], items]
+        return found.masked_fill(items == 0, NEVER)
 
-    def looked(self, k: int) -> Tensor:
-        """(k,) chance that each place of a slate is looked at; the first 1, then falling."""
-        going_on = torch.sigmoid(by_place(self.proceed, k - 1)).cumprod(-1)
-        return torch.cat([torch.ones_like(self.proceed[:1]), going_on])
+    def nothing(self, outside: Tensor, who: Tensor | None = None) -> Tensor:
+        """(B,) utility of clicking nothing, given outside features (B, O)."""
+        return outside @ self.outside if who is None else (outside * self.outside[who]).sum(1)
+
+    def looked(self, k: int, who: Tensor | None = None) -> Tensor:
+        """(k,) chance that each place of a slate is looked at, the first 1, then falling; (B, k) given `who`."""
+        proceed = self.proceed if who is None else self.proceed[who]
+        going_on = torch.sigmoid(by_place(proceed, k - 1)).cumprod(-1)
+        return torch.cat([torch.ones_like(proceed[..., :1]), going_on], -1)
 
 
 def by_place(proceed: Tensor, places: int) -> Tensor:

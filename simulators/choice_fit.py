@@ -62,6 +62,7 @@ class ChoicePrior:
         effects: prior of the items' effects; none for no effects.
         proceed: chance to look at the next place, in (0, 1), towards which places with few clicks are drawn.
         proceed_sd: standard deviation of its logit. step_sd: of the difference between neighbouring places.
+        places: leading places that have a chance of their own; those with clicks enough below them when None.
     """
 
     item_features: Sequence[str] = ITEM_FEATURES
@@ -71,6 +72,7 @@ class ChoicePrior:
     proceed: float = 0.85
     proceed_sd: float = 1.0
     step_sd: float = 0.5
+    places: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,9 +115,9 @@ def _chance_of_outcome(item: Tensor, outside: Tensor, proceed: Tensor, effects: 
 class _Parameters:
     """All parameters as one vector, in units of their prior's standard deviation."""
 
-    def __init__(self, data: ChoiceData, prior: ChoicePrior, n_items: int) -> None:
+    def __init__(self, data: ChoiceData, prior: ChoicePrior, n_items: int, places: int | None) -> None:
         self.prior, self.n_items = prior, n_items
-        places = _places_with_evidence(data)
+        places = _places_with_evidence(data) if places is None else places
         rate = float(((data.clicked >= 0) * data.weight).sum() / data.weight.sum())
         shown = float((data.items > 0).sum(1).double().mean())
         width = 0 if prior.effects is None else prior.effects.vectors.shape[1]
@@ -186,7 +188,13 @@ def _places_with_evidence(data: ChoiceData) -> int:
 
 
 def fit_choice(
-    data: ChoiceData, prior: ChoicePrior, n_items: int, *, errors: bool = True, start: ChoiceFit | None = None
+    data: ChoiceData,
+    prior: ChoicePrior,
+    n_items: int,
+    *,
+    errors: bool = True,
+    start: ChoiceFit | None = None,
+    rounds: int = SPREAD_ROUNDS,
 ) -> ChoiceFit:
     """Most likely parameters of examination and choice.
 
@@ -199,17 +207,18 @@ def fit_choice(
         prior: what is believed before.
         n_items: N.
         errors: whether to compute standard errors.
-        start: a fit on the same data with other features switched on, to begin from.
+        start: a fit with other features switched on, or of other weights, to begin from.
+        rounds: in which the spread of the effects is estimated, at most; 1 takes the prior's.
     """
-    parameters = _Parameters(data, prior, n_items)
+    parameters = _Parameters(data, prior, n_items, prior.places)
     found = np.zeros(len(parameters.centre)) if start is None else start.found[: len(parameters.centre)]
-    for _ in range(SPREAD_ROUNDS):
+    for left in reversed(range(rounds)):
         found = _most_likely(parameters, data, found)
         spread = parameters.spread_of_effects(found)
-        if prior.effects is None or spread is None or np.allclose(spread, parameters.effects_sd, rtol=0.15):
+        if not left or prior.effects is None or spread is None or np.allclose(spread, parameters.effects_sd, rtol=0.15):
             break
         prior = replace(prior, effects=replace(prior.effects, alike=spread[0], own=spread[1]))
-        parameters = _Parameters(data, prior, n_items)
+        parameters = _Parameters(data, prior, n_items, prior.places)
     with torch.no_grad():
         weights = parameters.weights(torch.from_numpy(found / parameters.spread.numpy()))
     return ChoiceFit(weights, _errors(parameters, weights, data) if errors else {}, parameters.effects_sd, found)

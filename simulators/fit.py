@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from ..datasets.artefact import building, is_finished
 from ..datasets.log import ShopLog
@@ -15,11 +14,12 @@ from ..encoders.state import StateEncoder
 from ..errors import EvidenceError
 from .artefacts import KIND, load_shopper, write_fitted
 from .calibration import calibration_table
+from .ensemble import member_parts, resampled
 from .fitted import FittedShopper, ShopperModel
-from .funnel import fit_dwell
-from .learn import LearnedChoice, Strengths, arrivals, learn_choice, nothing_for_click_rate
-from .learn_after import assumed_leaving, learn_funnel, learn_leaving
+from .learn import LearnedChoice, Strengths, arrivals, learn_again, learn_choice, nothing_for_click_rate
+from .learn_after import Rest
 from .likelihood import slate_likelihood
+from .members import Parts
 from .observed import After, Observed
 from .occasions import Occasions, next_views, views
 from .priors import LEARNED, Evidence, Priors, evidence_table
@@ -40,8 +40,8 @@ class FitConfig:
     """Share of the sessions, the latest, kept aside to judge the fit by, in [0, 0.9]; the shopper never learns them."""
     seed: int = 0
     """Decides what is drawn where a log has more than is used."""
-    resample: int | None = None
-    """Seed that draws the log's shoppers with replacement first, for a member of an ensemble; none takes all once."""
+    members: int = 10
+    """Members of the ensemble: fits of every weight on shoppers drawn with replacement from the log's; 0 for none."""
     min_clicks: int = 50
     """Clicks on slates that let choices be learnt from slates."""
     min_views: int = 200
@@ -66,6 +66,8 @@ class FitConfig:
     def __post_init__(self) -> None:
         if not 0 <= self.held_out <= 0.9:
             raise ValueError(f"held_out must be in [0, 0.9], got {self.held_out}")
+        if self.members < 0:
+            raise ValueError(f"members must be at least 0, got {self.members}")
         for name in (
             "min_clicks",
             "min_views",
@@ -150,13 +152,12 @@ def fit_shopper(
     train, held = _split(log, config.held_out) if later is None else (log, later)
     from_slates = _enough(train, config)
     train = _capped(train, config.max_slots, rng) if from_slates else train
-    weight = _session_weights(train, config.resample)
     if from_slates:
         occasions = Occasions.of_slates(train.slates)
     else:
         occasions = next_views(train, alternatives=config.alternatives, most=config.max_next_views, rng=rng)
-    learned = learn_choice(train, occasions, encoder, weight, config.priors, config.strengths, progress)
-    shopper, evidence, parameters = _assembled(train, encoder, learned, occasions, weight, config, rng)
+    learned = learn_choice(train, occasions, encoder, config.priors, config.strengths, progress)
+    shopper, evidence, parameters = _assembled(train, encoder, learned, occasions, config, rng, progress)
     report: dict[str, Any] = {
         "counts": _counts(train, from_slates, len(occasions)),
         "evidence": records(evidence_table(evidence)),
@@ -202,56 +203,58 @@ def _capped(log: ShopLog, most: int, rng: np.random.Generator) -> ShopLog:
     return log if share >= 1 else log.part(rng.random(len(log)) < share)
 
 
-def _session_weights(log: ShopLog, resample: int | None) -> NDArray[np.float64]:
-    """(sessions,) how often each session counts: once, or as often as its shopper was drawn."""
-    if resample is None:
-        return np.ones(len(log))
-    _, shopper = np.unique(log.sessions["shopper_id"].to_numpy(dtype=object).astype(str), return_inverse=True)
-    n = int(shopper.max()) + 1
-    drawn = np.bincount(np.random.default_rng(resample).integers(n, size=n), minlength=n)
-    return drawn[shopper].astype(np.float64)
-
-
 def _assembled(
     log: ShopLog,
     encoder: StateEncoder,
     learned: LearnedChoice,
     occasions: Occasions,
-    weight: NDArray[np.float64],
     config: FitConfig,
     rng: np.random.Generator,
+    progress: Progress | None,
 ) -> tuple[FittedShopper, list[Evidence], list[dict[str, Any]]]:
     """The shopper, what its parts rest on, and its parameters."""
-    priors, slates, n_items = config.priors, log.slates, log.catalogue.n_items
-    from_slates = occasions.correction is None
-    often, effects, least = weight[occasions.session], config.strengths.effects(encoder), config.min_events
-    after = After.of_slates(slates) if from_slates else After.of_views(log, occasions)
-    funnel = learn_funnel(after, learned.data, often, effects, priors, least)
-    if from_slates and not log.facts.get("length_biased"):
-        leaving = learn_leaving(slates, learned.seen, learned.data, often, effects, priors, least)
-    else:
-        why = "sessions sampled by length" if from_slates else "no slates"
-        leaving = assumed_leaving(n_items, priors, why)
-    dwell, time = fit_dwell(after.seconds, after.outcome, often, priors, least)
+    priors, from_slates = config.priors, occasions.correction is None
+    came, session = arrivals(log, config.max_arrivals, rng, priors.arrival_views)
+    after = After.of_slates(log.slates) if from_slates else After.of_views(log, occasions)
+    rest = Rest(log, learned, occasions, after, config.strengths.effects(encoder), priors, config.min_events)
+    whole = rest.learn(np.ones(len(log)))
     model = ShopperModel(
         facts=learned.facts,
         scaling=learned.scaling,
         choice=learned.fit.weights.to(torch.device("cpu")),
-        cart=funnel.cart,
-        purchase=funnel.purchase,
-        dwell=torch.from_numpy(dwell),
-        leaving=leaving.leaving,
-        arrivals=arrivals(log, weight, config.max_arrivals, rng, priors.arrival_views),
+        cart=whole.funnel.cart,
+        purchase=whole.funnel.purchase,
+        dwell=torch.from_numpy(whole.dwell),
+        leaving=whole.leaving.leaving,
+        arrivals=came,
         prices=torch.from_numpy(log.catalogue.prices),
         from_slates=from_slates,
         rivals={name: weights.to(torch.device("cpu")) for name, weights in learned.rivals.items()},
     )
-    shopper = FittedShopper(model, encoder)
+    members: list[Parts] = []
+    for number, weight in enumerate(resampled(log, config.members, config.seed)):
+        if progress:
+            progress(number, config.members, "fitting the ensemble")
+        choice = learn_again(learned, weight[occasions.session]).weights
+        members.append(member_parts(choice, rest.learn(weight, whole), weight[session]))
+    model = replace(model, members=Parts.stacked(members) if members else None)
     if not from_slates or _all_clicked(log):
-        nothing = nothing_for_click_rate(shopper, priors.click_rate, priors.slate_size)
-        shopper = FittedShopper(replace(model, choice=model.choice.with_nothing(nothing)), encoder)
-    evidence = [*_choice_evidence(log, learned, from_slates, priors), *funnel.evidence, leaving.evidence, time]
-    return shopper, evidence, parameter_table(learned.fit, funnel.fits, leaving.fit, learned.scaling, from_slates)
+        model = _with_click_rate(model, encoder, priors)
+    shopper = FittedShopper(model, encoder)
+    evidence = [*_choice_evidence(log, learned, from_slates, priors), *whole.evidence]
+    parameters = parameter_table(learned.fit, whole.funnel.fits, whole.leaving.fit, learned.scaling, from_slates)
+    return shopper, evidence, parameters
+
+
+def _with_click_rate(model: ShopperModel, encoder: StateEncoder, priors: Priors) -> ShopperModel:
+    """The model, and each of its members, with clicks as frequent as the prior has them."""
+    if model.members is not None:
+        alone = [_with_click_rate(model.member(number), encoder, priors) for number in range(len(model.members))]
+        choices = [one.choice for one in alone]
+        members = [replace(model.members.member(number), choice=choice) for number, choice in enumerate(choices)]
+        model = replace(model, members=Parts.stacked(members))
+    nothing = nothing_for_click_rate(FittedShopper(model, encoder), priors.click_rate, priors.slate_size)
+    return replace(model, choice=model.choice.with_nothing(nothing))
 
 
 def _all_clicked(log: ShopLog) -> bool:

@@ -1,6 +1,7 @@
 """The fitted shopper: who arrives, looks, chooses, buys and leaves as the shoppers of a log did.
 
-Shapes: B shoppers, K slots, N items, F item features, A arrivals, W tokens brought along, D width of a state.
+Shapes: B shoppers, K slots, N items, F item features, A arrivals, W tokens brought along, D width of a state, M members
+of an ensemble.
 """
 
 import math
@@ -18,11 +19,12 @@ from .choice import ChoiceWeights
 from .features import ItemFacts, Scaling, item_features, outside_features
 from .funnel import Stage, outcome_codes
 from .leaving import Leaving, leaving_features, mean_match
+from .members import Foretold, Parts, foretold
 from .randomness import gumbel, uniform
 from .shopper import Response, ShopperState, TokenBatch
 from .trail import Trail
 
-_ARRIVAL, _LUCK, _CHOICE = 1, 2, 3  # streams of random numbers
+_ARRIVAL, _LUCK, _CHOICE, _MEMBER = 1, 2, 3, 4  # streams of random numbers
 _CELLS = 1_000_000  # shoppers x items scored at once by `choice_scores`
 
 
@@ -33,10 +35,12 @@ class FittedState(ShopperState):
     Attributes:
         trail: what was seen and done so far.
         memory: of the shopper's own encoder; `memory.state` is (B, D).
+        member: (B,) int64 the member of an ensemble that each shopper is of; none outside one.
     """
 
     trail: Trail
     memory: Any
+    member: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +57,11 @@ class Arrivals:
     def to(self, device: torch.device) -> "Arrivals":
         """The same on a device."""
         return Arrivals(_moved(self.tokens, device), self.gap.to(device))
+
+    def rows(self, which: Tensor) -> "Arrivals":
+        """Some of them, as often as `which` names each."""
+        tokens = TokenBatch(*(getattr(self.tokens, one.name)[which] for one in fields(TokenBatch)))
+        return Arrivals(tokens, self.gap[which])
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +96,7 @@ class ShopperModel:
         prices: (N + 1,) float32.
         from_slates: whether choices were learnt from logged slates; otherwise from next views, and how shoppers look
             and how often they click nothing was assumed.
+        members: of an ensemble on resampled shoppers, if one was fitted.
     """
 
     facts: ItemFacts
@@ -100,12 +110,29 @@ class ShopperModel:
     prices: Tensor
     from_slates: bool
     rivals: Mapping[str, ChoiceWeights] = field(default_factory=dict)
+    members: Parts | None = None
+
+    @property
+    def parts(self) -> Parts:
+        """What a member of an ensemble has of its own, as fitted on all shoppers."""
+        every = torch.arange(len(self.arrivals.gap), device=self.arrivals.gap.device)
+        return Parts(self.choice, self.cart, self.purchase, self.leaving, self.dwell, every)
+
+    def member(self, number: int) -> "ShopperModel":
+        """The model with the parts of one member in place of its own."""
+        if self.members is None or not 0 <= number < len(self.members):
+            held = 0 if self.members is None else len(self.members)
+            raise IndexError(f"no member {number} in an ensemble of {held}; fit with more members")
+        own = self.members.member(number)
+        kept = {name: getattr(own, name) for name in ("choice", "cart", "purchase", "leaving", "dwell")}
+        return replace(self, **kept, arrivals=self.arrivals.rows(own.arrivals), members=None)
 
     def to(self, device: torch.device) -> "ShopperModel":
         """The same on a device."""
         names = ("facts", "scaling", "choice", "cart", "purchase", "dwell", "leaving", "arrivals", "prices")
         rivals = {name: weights.to(device) for name, weights in self.rivals.items()}
-        return replace(self, **{name: getattr(self, name).to(device) for name in names}, rivals=rivals)
+        members = self.members and self.members.to(device)
+        return replace(self, **{name: getattr(self, name).to(device) for name in names}, rivals=rivals, members=members)
 
 
 class FittedShopper:
@@ -115,16 +142,27 @@ class FittedShopper:
         model: what was learnt.
         encoder: the shopper's own; its device is where the shoppers live.
         report: figures of the fit, see `fit`.
+        drawn: whether each shopper who arrives is of a member of the ensemble, drawn by its seed, so that what is
+            simulated is as uncertain as the fit; otherwise all are as fitted on the whole log.
     """
 
-    def __init__(self, model: ShopperModel, encoder: StateEncoder, report: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        model: ShopperModel,
+        encoder: StateEncoder,
+        report: Mapping[str, Any] | None = None,
+        *,
+        drawn: bool = False,
+    ) -> None:
         if encoder.n_items != len(model.prices) - 1:
             raise EvidenceError(
                 f"the shopper was fitted on {len(model.prices) - 1} items and its encoder knows {encoder.n_items}; "
                 "load it with the encoder it was fitted with"
             )
+        if drawn and model.members is None:
+            raise EvidenceError("the shopper was fitted without an ensemble; fit it with members")
         self.device = encoder.item_vectors.device
-        self.model = model.to(self.device)
+        self.model, self.drawn = model.to(self.device), drawn
         self.encoder = encoder
         self.report = dict(report or {})
         self.n_items = encoder.n_items
@@ -133,6 +171,31 @@ class FittedShopper:
     def prices(self) -> Tensor:
         """(N + 1,) float32 price by dense index; entry 0 is 0."""
         return self.model.prices
+
+    @property
+    def members(self) -> int:
+        """Members of the ensemble, 0 where none was fitted."""
+        return 0 if self.model.members is None else len(self.model.members)
+
+    def member(self, number: int) -> "FittedShopper":
+        """The shopper as one member of the ensemble has it; it shares the encoder.
+
+        Raises:
+            IndexError: there is no such member.
+        """
+        return FittedShopper(self.model.member(number), self.encoder)
+
+    def ensemble(self) -> "FittedShopper":
+        """The shopper whose arrivals are each of a member; it shares the encoder.
+
+        Raises:
+            EvidenceError: no ensemble was fitted.
+        """
+        return FittedShopper(self.model, self.encoder, self.report, drawn=True)
+
+    def whose(self, seeds: Tensor) -> Tensor | None:
+        """(B,) int64 the member that each of these shoppers is of; none where they are not drawn of an ensemble."""
+        return _drawn(seeds.to(self.device), _MEMBER, self.members) if self.drawn else None
 
     def looked(self, k: int) -> Tensor:
         """(k,) chance that each place of a slate is looked at; the first 1, then falling."""
@@ -147,9 +210,11 @@ class FittedShopper:
         """
         seeds = seeds.to(self.device)
         arrivals = self.model.arrivals
-        drawn = (uniform(seeds, 0, _ARRIVAL, 1).squeeze(1) * len(arrivals.gap)).long().clamp(max=len(arrivals.gap) - 1)
-        whole = arrivals.tokens
-        tokens = TokenBatch(whole.items[drawn], whole.events[drawn], whole.gaps[drawn], whole.lengths[drawn])
+        drawn, who = _drawn(seeds, _ARRIVAL, len(arrivals.gap)), self.whose(seeds)
+        if who is not None and self.model.members is not None:
+            drawn = self.model.members.arrivals[who, drawn]
+        came = arrivals.rows(drawn)
+        tokens = came.tokens
         trail, memory = Trail.start(len(seeds), self.device), self.encoder.start(len(seeds))
         for place in range(int(tokens.lengths.max()) if len(seeds) else 0):
             item, event = tokens.items[:, place], tokens.events[:, place]
@@ -158,10 +223,11 @@ class FittedShopper:
         return FittedState(
             seed=seeds.clone(),
             step=torch.zeros_like(seeds),
-            gap=arrivals.gap[drawn],
+            gap=came.gap,
             arrival=tokens,
             trail=trail,
             memory=memory,
+            member=who,
         )
 
     def scaled(self, state: Tensor, trail: Trail, items: Tensor) -> Tensor:
@@ -178,28 +244,44 @@ class FittedShopper:
             state: B shoppers.
             slate: (B, K) int64 dense indices, best place first, no repeats; 0 leaves a slot empty.
         """
-        model, rows = self.model, torch.arange(len(slate), device=self.device)
+        model, rows, who = self.model, torch.arange(len(slate), device=self.device), state.member
+        parts = model if who is None else model.members
+        assert parts is not None
         scaled = self.scaled(state.memory.state, state.trail, slate)
         luck = uniform(state.seed, state.step, _LUCK, 5)
-        examined = (luck[:, :1] < model.choice.looked(slate.shape[1])) & (slate > 0)
+        examined = (luck[:, :1] < parts.choice.looked(slate.shape[1], who)) & (slate > 0)
         noise = gumbel(state.seed, state.step, _CHOICE, 1 + slate.shape[1])
-        appeal = torch.where(examined, model.choice.utility(scaled, slate) + noise[:, 1:], -math.inf)
+        appeal = torch.where(examined, parts.choice.utility(scaled, slate, who) + noise[:, 1:], -math.inf)
         best, place = appeal.max(1)
-        hit = best > outside_features(state.trail) @ model.choice.outside + noise[:, 0]
+        hit = best > parts.choice.nothing(outside_features(state.trail), who) + noise[:, 0]
         item, chosen = slate[rows, place], scaled[rows, place]
-        carted = hit & (luck[:, 1] < model.cart.chance(chosen, item))
-        purchased = carted & (luck[:, 2] < model.purchase.chance(chosen, item))
+        carted = hit & (luck[:, 1] < parts.cart.chance(chosen, item, who))
+        purchased = carted & (luck[:, 2] < parts.purchase.chance(chosen, item, who))
         clicked = torch.where(hit, place, -1)
         outcome = outcome_codes(clicked, carted, purchased)
-        mean, spread = model.dwell[outcome].unbind(1)
+        mean, spread = (parts.dwell[outcome] if who is None else parts.dwell[who, outcome]).unbind(1)
         dwell = torch.exp(mean + spread * torch.special.ndtri(luck[:, 3]))
         revenue = torch.where(purchased, model.prices[item], 0.0)
         response = Response(examined, clicked, carted, purchased, torch.zeros_like(hit), dwell, revenue)
         state = self._moved_on(state, slate, response)
         trail, last = state.trail, state.trail.clicked[:, 0]
         features = leaving_features(trail.slates, trail.idle, last, outcome, mean_match(scaled, slate))
-        left = luck[:, 4] < model.leaving.chance(features, last)
+        left = luck[:, 4] < parts.leaving.chance(features, last, who)
         return Response(examined, clicked, carted, purchased, left, dwell, revenue), state
+
+    @torch.no_grad()
+    def foretell(self, state: FittedState, slate: Tensor) -> Foretold:
+        """What the ensemble's members expect of slates, (M, B) each: how far they differ is what the log leaves open.
+
+        Without an ensemble, the one row of the shopper itself. The state is left as it is.
+
+        Args:
+            state: B shoppers.
+            slate: (B, K) int64 dense indices, best place first, no repeats; 0 leaves a slot empty.
+        """
+        parts = self.model.members or Parts.stacked([self.model.parts])
+        scaled = self.scaled(state.memory.state, state.trail, slate)
+        return foretold(parts, scaled, outside_features(state.trail), slate, self.model.prices)
 
     def _moved_on(self, state: FittedState, slate: Tensor, response: Response) -> FittedState:
         """The state after a slate and the token it made."""
@@ -251,6 +333,11 @@ class FittedShopper:
                 trail.after_slate(slates[:, place], (slates[:, place] > 0).any(1))
             trail.after_token(item, event, self.model.facts.price_in_category)
         return trail
+
+
+def _drawn(seeds: Tensor, stream: int, n: int) -> Tensor:
+    """(B,) int64 below n, each by its seed."""
+    return (uniform(seeds, 0, stream, 1).squeeze(1) * n).long().clamp(max=n - 1)
 
 
 def _moved(tokens: TokenBatch, device: torch.device) -> TokenBatch:

@@ -40,6 +40,8 @@ DWELL_SPREAD = 1.0
 class Stage:
     """One step of the funnel: chance = sigmoid(weights . (1, features) + effect of the item).
 
+    Of an ensemble it has a row a member, and then `who` says whose chance is meant.
+
     Attributes:
         weights: (1 + F',) float32 intercept first. effects: (N + 1,) float32.
 
@@ -51,12 +53,18 @@ class Stage:
     effects: Tensor
 
     def __post_init__(self) -> None:
-        if len(self.weights) != 1 + len(COLUMNS):
-            raise TypeError(f"a step of the funnel takes {1 + len(COLUMNS)} weights, got {len(self.weights)}")
+        if self.weights.shape[-1] != 1 + len(COLUMNS):
+            raise TypeError(f"a step of the funnel takes {1 + len(COLUMNS)} weights, got {self.weights.shape[-1]}")
 
-    def chance(self, scaled: Tensor, items: Tensor) -> Tensor:
-        """(...,) chance of passing, given scaled item features (..., F) and the items (...,)."""
-        return torch.sigmoid(self.weights[0] + scaled[..., COLUMNS] @ self.weights[1:] + self.effects[items])
+    def chance(self, scaled: Tensor, items: Tensor, who: Tensor | None = None) -> Tensor:
+        """(...,) chance of passing, given scaled item features (..., F) and the items (...,).
+
+        Given `who`, (B,), features are (B, F) and items (B,).
+        """
+        if who is None:
+            return torch.sigmoid(self.weights[0] + scaled[..., COLUMNS] @ self.weights[1:] + self.effects[items])
+        weights = self.weights[who]
+        return torch.sigmoid(weights[:, 0] + (scaled[:, COLUMNS] * weights[:, 1:]).sum(1) + self.effects[who, items])
 
     @classmethod
     def constant(cls, chance: float, n_items: int) -> "Stage":
@@ -77,6 +85,7 @@ def fit_stage(
     weight: NDArray[np.float64],
     *,
     effects: ItemEffects,
+    start: LogisticFit | None = None,
 ) -> tuple[Stage, LogisticFit]:
     """One step of the funnel.
 
@@ -86,11 +95,12 @@ def fit_stage(
         passed: (C,) whether they passed it, some of them and not all.
         weight: (C,) how often each counts.
         effects: prior of the items' effects.
+        start: a fit of the same clicks, weighted otherwise, to begin from.
     """
     x = np.column_stack([np.ones(len(items)), scaled[:, COLUMNS]])
     centre = np.append(logit(float(np.average(passed, weights=weight))), np.zeros(len(COLUMNS)))
     spread = np.append(2.0, np.full(len(COLUMNS), 0.5))  # few events: a feature moves the log odds by half or less
-    fit = fit_logistic(x, passed, weight, items, centre=centre, spread=spread, prior=effects)
+    fit = fit_logistic(x, passed, weight, items, centre=centre, spread=spread, prior=effects, start=start)
     return Stage(torch.from_numpy(fit.weights).float(), torch.from_numpy(fit.effects).float()), fit
 
 

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from ..datasets.log import ShopLog
+from ..datasets.tokens import Ints
 from ..encoders.state import StateEncoder
 from .choice import ChoiceWeights, depth_log_chances, slate_log_chances
 from .choice_fit import ChoiceData, ChoiceFit, ChoicePrior, fit_choice
@@ -74,11 +75,12 @@ class LearnedChoice:
     """Examination and choice, and all that was needed to learn them.
 
     Attributes:
-        fit: weights and errors. rivals: simpler models by name.
+        fit: weights and errors. prior: what was believed before. rivals: simpler models by name.
         facts: of the items. scaling: of features. seen: the replay. data: what the likelihood read.
     """
 
     fit: ChoiceFit
+    prior: ChoicePrior
     rivals: dict[str, ChoiceWeights]
     facts: ItemFacts
     scaling: Scaling
@@ -90,7 +92,6 @@ def learn_choice(
     log: ShopLog,
     occasions: Occasions,
     encoder: StateEncoder,
-    weight: NDArray[np.float64],
     priors: Priors,
     strengths: Strengths,
     progress: Progress | None = None,
@@ -101,23 +102,22 @@ def learn_choice(
         log: the sessions.
         occasions: slates or next views of it.
         encoder: the shopper's.
-        weight: (sessions,) how often each session counts.
         priors: of how far shoppers look.
         strengths: of the priors of weights.
         progress: told of steps.
     """
     n_items, session = log.catalogue.n_items, occasions.session
-    facts = item_facts(log.catalogue, _popularity(log, occasions, weight))
+    facts = item_facts(log.catalogue, _popularity(log, occasions))
     seen = occasions.replay(log, encoder, facts.to(encoder.item_vectors.device), 0.0, progress)
     filled = torch.from_numpy(occasions.items > 0)
     bend = float(np.quantile(seen.raw[..., MATCH][filled].numpy(), BEND_AT))
     bent(seen.raw, bend)
     if occasions.correction is not None:
         viewer, _, viewed = views(log)
-        rest = without_own_views(session, occasions.items, viewer, viewed, weight[viewer], n_items)
+        rest = without_own_views(session, occasions.items, viewer, viewed, n_items)
         seen.raw[..., POPULARITY] = torch.from_numpy(rest)
     scaling = Scaling.of(seen.raw, filled, bend)
-    data = occasions.data(seen, scaling, weight[session])
+    data = occasions.data(seen, scaling)
     full = ChoicePrior(weight_sd=strengths.weight, effects=strengths.effects(encoder), proceed=priors.position_decay)
     if progress:
         progress(0, 1 + len(RIVALS), "fitting examination and choice")
@@ -128,25 +128,34 @@ def learn_choice(
         prior = strengths.of(effects, encoder)
         less = replace(full, item_features=items, outside_features=outside, effects=prior)
         rivals[name] = fit_choice(data, less, n_items, errors=False, start=fit).weights
-    return LearnedChoice(fit, rivals, facts, scaling, seen, data)
+    return LearnedChoice(fit, full, rivals, facts, scaling, seen, data)
 
 
-def _popularity(log: ShopLog, occasions: Occasions, weight: NDArray[np.float64]) -> NDArray[np.float32]:
+def learn_again(learned: LearnedChoice, weight: NDArray[np.float64]) -> ChoiceFit:
+    """Examination and choice as occasions tell that count otherwise, (S,) times each; without standard errors.
+
+    What the first fit found out of how far items differ, and at how many places shoppers may stop, is kept.
+    """
+    prior, (alike, own) = learned.prior, learned.fit.effects_sd
+    assert prior.effects is not None
+    effects = replace(prior.effects, alike=alike, own=own)
+    prior = replace(prior, effects=effects, places=len(learned.fit.weights.proceed) - 1)
+    data = replace(learned.data, weight=torch.from_numpy(weight))
+    return fit_choice(data, prior, len(effects.vectors) - 1, errors=False, start=learned.fit, rounds=1)
+
+
+def _popularity(log: ShopLog, occasions: Occasions) -> NDArray[np.float32]:
     n_items = log.catalogue.n_items
     if occasions.correction is None:
-        return shown_popularity(occasions.items, occasions.clicked, weight[occasions.session], n_items)
-    viewer, _, viewed = views(log)
-    return viewed_popularity(viewed, weight[viewer], n_items)
+        return shown_popularity(occasions.items, occasions.clicked, n_items)
+    return viewed_popularity(views(log)[2], n_items)
 
 
-def arrivals(
-    log: ShopLog, weight: NDArray[np.float64], most: int, rng: np.random.Generator, views_kept: int
-) -> Arrivals:
-    """What shoppers had done before their first slate.
+def arrivals(log: ShopLog, most: int, rng: np.random.Generator, views_kept: int) -> tuple[Arrivals, Ints]:
+    """What shoppers had done before their first slate, and the (A,) sessions in which they had.
 
     Args:
         log: the sessions.
-        weight: (sessions,) how often each session counts; whole numbers.
         most: arrivals kept; drawn at random where there are more.
         rng: draws them.
         views_kept: in a log without slates, tokens at most that count as done before the first slate.
@@ -158,10 +167,9 @@ def arrivals(
     else:
         session = np.flatnonzero(tokens.lengths > 0)
         upto = np.minimum(views_kept, tokens.lengths[session] - 1)
-    kept = np.repeat(np.arange(len(session)), weight[session].astype(np.int64))
-    if len(kept) > most:
-        kept = np.sort(rng.choice(kept, most, replace=False))
-    session, upto = session[kept], upto[kept]
+    if len(session) > most:
+        kept = np.sort(rng.choice(len(session), most, replace=False))
+        session, upto = session[kept], upto[kept]
     history = tokens.histories(session, upto=upto, last=ARRIVAL_WIDTH)
     gaps = history.gaps.copy()
     gaps[:, 0] = 0
@@ -169,7 +177,8 @@ def arrivals(
     inside = (upto > 0) & (upto < tokens.lengths[session])
     gap = np.where(inside, tokens.gaps[following], 0).astype(np.float32)
     items, events, waits = (_padded(part) for part in (history.items, history.events, gaps))
-    return Arrivals(TokenBatch(items, events, waits, torch.from_numpy(history.lengths)), torch.from_numpy(gap))
+    came = Arrivals(TokenBatch(items, events, waits, torch.from_numpy(history.lengths)), torch.from_numpy(gap))
+    return came, session
 
 
 def _padded(part: NDArray[np.int64] | NDArray[np.float32]) -> torch.Tensor:

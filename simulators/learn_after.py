@@ -8,12 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..datasets.log import Slates
+from ..datasets.log import ShopLog, Slates
 from .choice_fit import ChoiceData
-from .funnel import Stage, fit_stage
+from .funnel import Stage, fit_dwell, fit_stage
+from .learn import LearnedChoice
 from .leaving import LEAVING_FEATURES, Leaving, constant_leaving, leaving_from
 from .logistic import ItemEffects, LogisticFit, fit_logistic, logit
 from .observed import After, leaving_rows
+from .occasions import Occasions
 from .priors import LEARNED, Evidence, Priors
 from .replay import Replay
 
@@ -29,7 +31,13 @@ class LearnedFunnel:
 
 
 def learn_funnel(
-    after: After, data: ChoiceData, weight: NDArray[np.float64], effects: ItemEffects, priors: Priors, least: int
+    after: After,
+    data: ChoiceData,
+    weight: NDArray[np.float64],
+    effects: ItemEffects,
+    priors: Priors,
+    least: int,
+    start: "LearnedFunnel | None" = None,
 ) -> LearnedFunnel:
     """Fit carts given clicks, and purchases given carts.
 
@@ -47,7 +55,10 @@ def learn_funnel(
         words = "chance of a cart given a click" if depth == 2 else "chance of a purchase given a cart"
         count = f"{passed.sum()} {step}s of {reached.sum()} {'clicks' if depth == 2 else 'carts'}"
         if got >= least and tries - got >= least:
-            stages[step], fits[step] = fit_stage(features[reached], item[reached], passed, w, effects=effects)
+            begin = start.fits.get(step) if start else None
+            stages[step], fits[step] = fit_stage(
+                features[reached], item[reached], passed, w, effects=effects, start=begin
+            )
             evidence.append(Evidence.rate(words, int(passed.sum()), int(reached.sum()), count))
             continue
         prior = priors.cart_rate if depth == 2 else priors.purchase_rate
@@ -80,6 +91,7 @@ def learn_leaving(
     effects: ItemEffects,
     priors: Priors,
     least: int,
+    start: LearnedLeaving | None = None,
 ) -> LearnedLeaving:
     """Fit the hazard of leaving; with fewer than `least` slates that were, or were not, a session's last: assume it."""
     n_items, last = len(effects.vectors) - 1, slates.last
@@ -91,10 +103,59 @@ def learn_leaving(
     centre, spread = np.zeros(len(LEAVING_FEATURES)), np.ones(len(LEAVING_FEATURES))
     centre[0], spread[0] = logit(rate), 3.0
     fit = fit_logistic(
-        features.double().numpy(), last, weight, taken.numpy(), centre=centre, spread=spread, prior=effects
+        features.double().numpy(),
+        last,
+        weight,
+        taken.numpy(),
+        centre=centre,
+        spread=spread,
+        prior=effects,
+        start=start and start.fit,
     )
     length = np.bincount(np.unique(slates.session, return_inverse=True)[1])
     margin = 1.96 * float(length.std()) / np.sqrt(sessions)
     mean = float(length.mean())
     evidence = Evidence("mean slates a session", LEARNED, f"{sessions} sessions", mean, mean - margin, mean + margin)
     return LearnedLeaving(leaving_from(fit), fit, evidence)
+
+
+@dataclass(frozen=True, slots=True)
+class LearnedRest:
+    """All that follows a choice; `dwell` as in `members.Parts`."""
+
+    funnel: LearnedFunnel
+    leaving: LearnedLeaving
+    dwell: NDArray[np.float32]
+    evidence: list[Evidence]
+
+
+@dataclass(frozen=True, slots=True)
+class Rest:
+    """What all that follows a choice is learnt from, however often sessions count.
+
+    Attributes:
+        log: the sessions. learned: their choices. occasions: when these were. after: what came of them.
+        effects: prior of items' effects. priors: for what is not told. least: events that make a part learnt.
+    """
+
+    log: ShopLog
+    learned: LearnedChoice
+    occasions: Occasions
+    after: After
+    effects: ItemEffects
+    priors: Priors
+    least: int
+
+    def learn(self, weight: NDArray[np.float64], start: LearnedRest | None = None) -> LearnedRest:
+        """Fit it, each session counting (sessions,) times; `start` is a fit of other weights to begin from."""
+        often, from_slates = weight[self.occasions.session], self.occasions.correction is None
+        common = often, self.effects, self.priors, self.least
+        funnel = learn_funnel(self.after, self.learned.data, *common, start=start and start.funnel)
+        if from_slates and not self.log.facts.get("length_biased"):
+            begin = start and start.leaving
+            leaving = learn_leaving(self.log.slates, self.learned.seen, self.learned.data, *common, start=begin)
+        else:
+            why = "sessions sampled by length" if from_slates else "no slates"
+            leaving = assumed_leaving(self.log.catalogue.n_items, self.priors, why)
+        dwell, time = fit_dwell(self.after.seconds, self.after.outcome, often, self.priors, self.least)
+        return LearnedRest(funnel, leaving, dwell, [*funnel.evidence, leaving.evidence, time])

@@ -31,7 +31,8 @@ levels for who has not clicked yet and for who has, whether the slate led to a c
 class Leaving:
     """Chance to leave = sigmoid(weights . features + effect of the latest item clicked).
 
-    The effect is what a click on the item does to the rest of the session: an item that disappoints shortens it.
+    The effect is what a click on the item does to the rest of the session: an item that disappoints shortens it. Of an
+    ensemble it has a row a member, and then `who` says whose chance is meant.
 
     Attributes:
         weights: (Q,) float32. effects: (N + 1,) float32, entry 0 (nothing clicked yet) 0.
@@ -40,9 +41,11 @@ class Leaving:
     weights: Tensor
     effects: Tensor
 
-    def chance(self, features: Tensor, last_clicked: Tensor) -> Tensor:
-        """(B,) chance to leave, given features (B, Q) and the latest item clicked (B,), 0 for none."""
-        return torch.sigmoid((features * self.weights).sum(-1) + self.effects[last_clicked])
+    def chance(self, features: Tensor, last_clicked: Tensor, who: Tensor | None = None) -> Tensor:
+        """(B,) chance to leave, given features (B, Q) and the latest item clicked (B,), 0 for none; `who` is (B,)."""
+        weights = self.weights if who is None else self.weights[who]
+        effects = self.effects[last_clicked] if who is None else self.effects[who, last_clicked]
+        return torch.sigmoid((features * weights).sum(-1) + effects)
 
     def to(self, device: torch.device) -> "Leaving":
         """The same on a device."""

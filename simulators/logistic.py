@@ -34,11 +34,19 @@ class ItemEffects:
 
 @dataclass(frozen=True, slots=True)
 class LogisticFit:
-    """Weights (P,), their standard errors (P,) given the effects, and the effects (N + 1,) of the items."""
+    """Most likely weights and effects.
+
+    Attributes:
+        weights: (P,). errors: (P,) their standard errors given the effects. effects: (N + 1,) of the items.
+        prior: of the effects, with the spread that was found. found: (P + D + N + 1,) weights, what similar items
+            share, and what is an item's own.
+    """
 
     weights: Doubles
     errors: Doubles
     effects: Doubles
+    prior: ItemEffects
+    found: Doubles
 
 
 def logit(chance: float) -> float:
@@ -60,6 +68,7 @@ def fit_logistic(
     centre: Doubles,
     spread: Doubles,
     prior: ItemEffects,
+    start: LogisticFit | None = None,
 ) -> LogisticFit:
     """Most likely weights and item effects.
 
@@ -73,12 +82,17 @@ def fit_logistic(
         centre: (P,) mean of the weights' prior.
         spread: (P,) its standard deviation.
         prior: of the effects; its spreads are where the estimate begins.
+        start: a fit of the same rows, weighted otherwise, to begin from; its spreads are kept.
     """
-    effects = np.zeros(len(prior.vectors))
-    weights, start = centre, None
-    for _ in range(SPREAD_ROUNDS):
-        weights, alike, own = start = _most_likely(x, y, weight, item, centre, spread, prior, start)
+    p, d = x.shape[1], prior.vectors.shape[1]
+    prior, found = (prior, None) if start is None else (start.prior, start.found)
+    effects, weights = np.zeros(len(prior.vectors)), centre
+    for left in reversed(range(SPREAD_ROUNDS if start is None else 1)):
+        found = _most_likely(x, y, weight, item, centre, spread, prior, found)
+        weights, alike, own = np.split(found, [p, p + d])
         effects = _effects(prior, alike, own)
+        if not left:
+            break
         chance = sigmoid(x @ weights + effects[item])
         held = np.bincount(item, weight * chance * (1 - chance), minlength=len(effects))  # information on each item
         known = held.astype(np.float64)
@@ -88,7 +102,8 @@ def fit_logistic(
         prior = fresh
     chance = sigmoid(x @ weights + effects[item])
     curvature = (x * (weight * chance * (1 - chance))[:, None]).T @ x + np.diag(1 / spread**2)
-    return LogisticFit(weights, np.sqrt(np.diag(np.linalg.inv(curvature))), effects)
+    assert found is not None
+    return LogisticFit(weights, np.sqrt(np.diag(np.linalg.inv(curvature))), effects, prior, found)
 
 
 def _effects(prior: ItemEffects, alike: Doubles, own: Doubles) -> Doubles:
@@ -117,9 +132,9 @@ def _most_likely(
     centre: Doubles,
     spread: Doubles,
     prior: ItemEffects,
-    start: tuple[Doubles, Doubles, Doubles] | None,
-) -> tuple[Doubles, Doubles, Doubles]:
-    """Weights (P,), what similar items share (D,), and what is an item's own (N + 1,), for a given prior."""
+    start: Doubles | None,
+) -> Doubles:
+    """Weights (P,), what similar items share (D,), and what is an item's own (N + 1,), for a given prior, in a row."""
     p, d = x.shape[1], prior.vectors.shape[1]
     mean = np.concatenate([centre, np.zeros(d + len(prior.vectors))])
     scale = np.concatenate([spread, np.full(d, prior.alike), np.full(len(prior.vectors), prior.own)])
@@ -133,7 +148,6 @@ def _most_likely(
         gradient = np.concatenate([x.T @ slope, prior.vectors.T @ by_item, by_item])
         return float(weight @ (np.logaddexp(0, z) - y * z) + 0.5 * free @ free), scale * gradient + free
 
-    begin = np.zeros_like(mean) if start is None else (np.concatenate(start) - mean) / scale
+    begin = np.zeros_like(mean) if start is None else (start - mean) / scale
     best = minimize(loss, begin, jac=True, method="L-BFGS-B", options={"maxiter": 300, "ftol": 1e-10})
-    theta = mean + scale * best.x
-    return theta[:p], theta[p : p + d], theta[p + d :]
+    return mean + scale * best.x

@@ -63,16 +63,15 @@ class Occasions:
             progress=progress,
         )
 
-    def data(self, seen: Replay, scaling: Scaling, weight: NDArray[np.float64] | None = None) -> ChoiceData:
-        """What the likelihood reads; `weight` (S,) is how often each occasion counts, once by default."""
-        every = np.ones(len(self)) if weight is None else weight
+    def data(self, seen: Replay, scaling: Scaling) -> ChoiceData:
+        """What the likelihood reads; each occasion counts once."""
         return ChoiceData(
             features=scaling(seen.raw).to(torch.float64),
             items=torch.from_numpy(self.items),
             outside=seen.outside.to(torch.float64),
             clicked=torch.from_numpy(self.clicked),
             session=torch.from_numpy(self.session),
-            weight=torch.from_numpy(every),
+            weight=torch.ones(len(self), dtype=torch.float64),
             correction=None if self.correction is None else torch.from_numpy(self.correction),
         )
 

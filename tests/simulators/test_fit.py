@@ -272,12 +272,6 @@ def test_every_prior_has_a_range_that_holds_its_default() -> None:
             assert low <= value <= high
 
 
-def test_a_resampled_fit_is_another_member_of_the_ensemble(few: ShopLog, encoder: MeanEncoder) -> None:
-    one, two, same = (fit_shopper(few, encoder, config=FitConfig(resample=seed, held_out=0)) for seed in (1, 2, 1))
-    assert not torch.equal(one.model.choice.item, two.model.choice.item)
-    assert torch.equal(one.model.choice.item, same.model.choice.item)
-
-
 def test_scores_of_items_foretell_the_clicks_on_a_slate(fitted: FittedShopper) -> None:
     arrival = fitted.reset(torch.tensor([5])).arrival
     scores = fitted.choice_scores(arrival)

@@ -39,6 +39,10 @@ def fit(
     slates_per_session: Annotated[
         float | None, typer.Option(help="Prior, where the log cannot tell when shoppers leave.")
     ] = None,
+    members: Annotated[
+        int,
+        typer.Option(min=0, help="Members of the ensemble, each fitted on shoppers drawn anew; 0 for none."),
+    ] = 10,
     held_out: HeldOut = HELD_OUT,
     seed: Seed = 0,
     force: Force = False,
@@ -50,7 +54,8 @@ def fit(
     **Reads** the log, but for the latest sessions. Choices are learnt from slates shown (50 clicks on them at least)
     or, where a log has none, from what was viewed next.
 
-    **Writes** the shopper, and prints of each quantity whether the log told it, and how surely, or it was assumed.
+    **Writes** the shopper, with an ensemble whose members differ by what the log leaves open, and prints of each
+    quantity whether the log told it, and how surely, or it was assumed.
 
     **Assumes** what a log cannot tell: named priors with ranges, which `--click-rate` and `--slates-per-session` set.
     """
@@ -65,6 +70,7 @@ def fit(
             text_model=text_model,
             held_out=held_out,
             seed=seed,
+            members=members,
             priors={name: value for name, value in priors.items() if value is not None},
             force=force,
         )

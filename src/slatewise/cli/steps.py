@@ -135,6 +135,7 @@ def fit_command(
     held_out: float,
     seed: int,
     priors: Mapping[str, Any],
+    members: int = 10,
     force: bool = False,
 ) -> dict[str, Any]:
     """`fit`, with an encoder of the shopper's own pretrained first where none is named.
@@ -145,7 +146,7 @@ def fit_command(
     from ..simulators.priors import Priors
 
     with checked():
-        settings = {"seed": seed, "priors": Priors(**priors)}
+        settings = {"seed": seed, "priors": Priors(**priors), "members": members}
     if encoder is None:
         encoder = out.with_name(out.name + "-encoder")
         pretrain_step(

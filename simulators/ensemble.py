@@ -1,0 +1,40 @@
+"""The members of an ensemble: fits on shoppers drawn with replacement from a log's.
+
+Shapes: A arrivals, N items.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ..datasets.log import ShopLog
+from .choice import ChoiceWeights
+from .learn_after import LearnedRest
+from .members import Parts
+from .observed import shopper_numbers
+
+
+def resampled(log: ShopLog, members: int, seed: int) -> Iterator[NDArray[np.float64]]:
+    """(sessions,) how often each session counts for each member: as often as its shopper was drawn."""
+    shopper = shopper_numbers(log)
+    n = int(shopper.max()) + 1
+    for number in range(members):
+        drawn = np.random.default_rng([seed, 1, number]).integers(n, size=n)
+        yield np.bincount(drawn, minlength=n)[shopper].astype(np.float64)
+
+
+def member_parts(choice: ChoiceWeights, rest: LearnedRest, often: NDArray[np.float64]) -> Parts:
+    """A member: what was fitted for it, and the arrivals as often, (A,), as they count for it."""
+    rows = np.repeat(np.arange(len(often)), often.astype(np.int64))
+    # As many rows as there are arrivals, so that members can be stacked.
+    even = rows[np.arange(len(often)) * len(rows) // len(often)] if len(rows) else np.arange(len(often))
+    return Parts(
+        choice=choice.to(torch.device("cpu")),
+        cart=rest.funnel.cart,
+        purchase=rest.funnel.purchase,
+        leaving=rest.leaving.leaving,
+        dwell=torch.from_numpy(rest.dwell),
+        arrivals=torch.from_numpy(even),
+    )

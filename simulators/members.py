@@ -1,0 +1,114 @@
+"""An ensemble of fitted shoppers: the same encoder and features, and every weight fitted again on resampled shoppers.
+
+How far its members differ says how far the log leaves open what shoppers would do; what was assumed, and what the model
+cannot say at all, is not in it.
+
+Source: bagging, Breiman, "Bagging predictors", Machine Learning 1996; the bootstrap by groups, Davison and Hinkley,
+"Bootstrap methods and their application", 1997, section 3.8.
+
+Shapes: M members, B shoppers, K slots, F item features, O outside features, A arrivals.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from .choice import ChoiceWeights, depth_log_chances, slate_log_chances
+from .funnel import Stage
+from .leaving import Leaving
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """All of a fitted shopper that is fitted again for each member.
+
+    Attributes:
+        choice: examination and choice. cart, purchase: funnel steps. leaving: when shoppers leave.
+        dwell: (4, 2) float32 mean and standard deviation of log seconds on a slate, by `funnel.OUTCOMES`.
+        arrivals: (A,) int64 rows of the shopper's arrivals, as often as each came.
+
+    Of an ensemble every tensor has a row a member first.
+    """
+
+    choice: ChoiceWeights
+    cart: Stage
+    purchase: Stage
+    leaving: Leaving
+    dwell: Tensor
+    arrivals: Tensor
+
+    @classmethod
+    def stacked(cls, members: Sequence["Parts"]) -> Self:
+        """An ensemble of these members, which have a `proceed` for as many places."""
+        return cls(**{one.name: _stacked([getattr(member, one.name) for member in members]) for one in fields(cls)})
+
+    def __len__(self) -> int:
+        return len(self.dwell)
+
+    def member(self, number: int) -> "Parts":
+        """One of an ensemble."""
+        return Parts(**{one.name: _row(getattr(self, one.name), number) for one in fields(self)})
+
+    def to(self, device: torch.device) -> "Parts":
+        """The same on a device."""
+        return Parts(**{one.name: getattr(self, one.name).to(device) for one in fields(self)})
+
+
+@dataclass(frozen=True, slots=True)
+class Foretold:
+    """What members expect of a slate shown to B shoppers, (M, B) float32 each.
+
+    Attributes:
+        click, cart, purchase: chances that the slate leads to one.
+        revenue: expected, in the shop's currency.
+    """
+
+    click: Tensor
+    cart: Tensor
+    purchase: Tensor
+    revenue: Tensor
+
+
+def foretold(parts: Parts, scaled: Tensor, outside: Tensor, slate: Tensor, prices: Tensor) -> Foretold:
+    """What each member of an ensemble expects of slates.
+
+    Args:
+        parts: of the ensemble.
+        scaled: (B, K, F) features of the items.
+        outside: (B, O) features of clicking nothing.
+        slate: (B, K) int64 items, 0 in empty slots.
+        prices: (N + 1,).
+    """
+    members, k = len(parts), slate.shape[1]
+    every = torch.arange(members, device=slate.device)
+    who = every.repeat_interleave(len(slate))  # members times shoppers, a member at a time
+    features, items = scaled.repeat(members, 1, 1), slate.repeat(members, 1)
+    utility = parts.choice.utility(features, items, who)
+    nothing = parts.choice.nothing(outside.repeat(members, 1), who)
+    depth = depth_log_chances(parts.choice.proceed, k)[who]
+    click = slate_log_chances(utility, nothing, depth)[:, :k].exp() * (items > 0)
+    by_slot = who.repeat_interleave(k)
+    cart, purchase = (
+        stage.chance(features.flatten(0, 1), items.flatten(), by_slot).reshape(-1, k)
+        for stage in (parts.cart, parts.purchase)
+    )
+    carted = click * cart
+    bought = carted * purchase
+    sums = (click.sum(1), carted.sum(1), bought.sum(1), (bought * prices[items]).sum(1))
+    return Foretold(*(one.reshape(members, -1) for one in sums))
+
+
+def _stacked(parts: Sequence[Any]) -> Any:
+    first = parts[0]
+    if isinstance(first, Tensor):
+        return torch.stack(list(parts))
+    return type(first)(**{one.name: torch.stack([getattr(part, one.name) for part in parts]) for one in fields(first)})
+
+
+def _row(part: Any, number: int) -> Any:
+    if isinstance(part, Tensor):
+        return part[number]
+    return type(part)(**{one.name: getattr(part, one.name)[number] for one in fields(part)})
