@@ -139,15 +139,15 @@ class KnownShopConfig:
         """
         return cls(
             seed=seed,
-            outside_option=350.0,
+            outside_option=750.0,
             position_decay=0.08,
-            cart_rate=0.2,
-            purchase_rate=0.07,
+            cart_rate=0.15,
+            purchase_rate=0.05,
             leave=0.1,
             complements=0.8,
             seasonality=0.7,
             turnover=0.3,
-            come_back=0.35,
+            come_back=0.45,
             owned=3.0,
         )
 
