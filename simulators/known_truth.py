@@ -244,6 +244,12 @@ class KnownTruthShopper:
         """(K,) chance that each place is looked at."""
         return (1 - self.config.position_decay) ** torch.arange(k, dtype=torch.float32, device=self.device)
 
+    def stops(self, k: int) -> Tensor:
+        """(k,) float64 exact chance that each place is the last one looked at; sums to 1."""
+        reach = (1 - self.config.position_decay) ** torch.arange(k + 1, dtype=torch.float64)
+        reach[k] = 0.0
+        return reach[:-1] - reach[1:]
+
     def funnel_chances(self, state: KnownTruthState, items: Tensor) -> tuple[Tensor, Tensor]:
         """Exact chances of a cart given a click and of a purchase given a cart, each (B, M), for items (B, M)."""
         return self._funnel(self.utilities(state, items), self._allure[items])
