@@ -140,8 +140,12 @@ def regrets(
 
     Arguments and errors as for `best_slates`.
     """
-    best = best_slates(shopper, state, slate.shape[1], value=value, available=available, max_nodes=max_nodes)
-    return (best.values - slate_values(shopper, state, slate, value).cpu()).clamp(min=0.0)
+    k, slate = slate.shape[1], slate.cpu()
+    best = best_slates(shopper, state, k, value=value, available=available, max_nodes=max_nodes)
+    # From the same numbers as the best ones, so that the best slate's regret is 0 but for rounding in double precision.
+    attraction, worth, outside = (torch.as_tensor(one) for one in _terms(shopper, state, k, value, None))
+    earned = _values(attraction.gather(1, slate), worth.gather(1, slate), outside[:, None], shopper.stops(k))
+    return (best.values - earned).clamp(min=0.0)
 
 
 def best_slate(

@@ -144,9 +144,9 @@ def test_on_a_small_shop_nothing_beats_the_best_slate(value: Value) -> None:
     best = best_slates(shopper, state, 4, value=value, max_nodes=2_000)
     ranked = shopper.oracle_slates(state, 4, value=value)
     lost = regrets(shopper, state, ranked, value=value)
-    torch.testing.assert_close(lost, best.values - slate_values(shopper, state, ranked, value))
+    torch.testing.assert_close(lost, best.values - slate_values(shopper, state, ranked, value), rtol=1e-4, atol=1e-6)
     assert lost.max() > 1e-3 * best.values.mean()  # a good order is not the best set
-    assert regrets(shopper, state, best.slates, value=value).max() < 1e-6 * best.values.max()
+    assert regrets(shopper, state, best.slates, value=value).max() < 1e-12 * best.values.max()
     for row in range(3):
         slate = best.slates[row]
         # Every slate with one place filled otherwise, and every one with two places swapped.
