@@ -8,11 +8,13 @@ from .fitted import ChoiceScores, FittedShopper
 from .known_truth import KnownTruthShopper
 from .likelihood import SlateLikelihood, slate_likelihood
 from .logging_policies import PlackettLucePolicy
+from .oracle import BestSlates, best_slates, best_slates_by_trying, regrets, slate_values
 from .priors import RANGES, Priors
 from .shopper import Response, Shopper, ShopperState, TokenBatch, without_repeats
 
 __all__ = [
     "RANGES",
+    "BestSlates",
     "ChoiceScores",
     "FitConfig",
     "FittedShopper",
@@ -24,12 +26,16 @@ __all__ = [
     "ShopperState",
     "SlateLikelihood",
     "TokenBatch",
+    "best_slates",
+    "best_slates_by_trying",
     "calibration_table",
     "collect_log",
     "fit",
     "fit_shopper",
     "load_shopper",
+    "regrets",
     "save_known_truth",
     "slate_likelihood",
+    "slate_values",
     "without_repeats",
 ]

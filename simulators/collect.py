@@ -5,29 +5,24 @@ Shapes: B shoppers at a time, K slots, N items, S sessions, R slates, E events.
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, fields
 from datetime import datetime
-from typing import Any, TypeVar
+from functools import partial
 
 import numpy as np
-import pandas as pd
-import pyarrow as pa
 import torch
-from numpy.typing import NDArray
-from torch import Tensor
 
 from ..datasets.catalogue import Catalogue
+from ..datasets.known_shop import DAY_ZERO
 from ..datasets.log import ShopLog
-from ..datasets.schema import EVENT_SCHEMA, Event
-from ..datasets.tokens import Ints
-from .known_truth import KnownTruthShopper, visit_seed
+from .collect_events import write_events
+from .collect_plan import DAY, Plan, Timetable, microseconds, plan_visits
+from .collect_run import Arrivals, Ended, Progress, Shown, renumbered, simulate
+from .known_truth import KnownTruthShopper
 from .logging_policies import LoggingPolicy, PlackettLucePolicy, StickyPolicy
 from .shopper import Shopper
 
-Progress = Callable[[int, int, str], None]
 _BATCH_ITEMS = 4_000_000  # shoppers at a time x items, which bounds the memory a sampling step takes
-_VISIT_APART = 2 * 3600 * 10**6  # microseconds at least between the starts of one shopper's visits
-_DAY = 24 * 3600 * 10**6
+_VISITS = 1.6  # sessions a shopper, where shoppers do not come again by themselves
 
 
 def collect_log(
@@ -41,7 +36,7 @@ def collect_log(
     temperature: float = 1.0,
     again: float = 0.0,
     max_slates: int = 50,
-    visits: float = 1.6,
+    visits: float | None = None,
     share_organic: float = 0.0,
     start: datetime | str = "2026-01-05",
     days: int = 60,
@@ -54,6 +49,10 @@ def collect_log(
     was done with the clicked item. A simulator does not say when within a slate's dwell the click fell, so a click has
     its slate's time, and cart and purchase lie within the dwell. So the log's tokens are the simulation's tokens.
 
+    In a known-truth shop with the mechanisms on, shoppers know the date, only what is on sale is shown, what has gone
+    by the end is marked as unavailable in the log's catalogue, and shoppers come again by themselves: the shop opens on
+    the first day, each shopper comes first on a day drawn at random, and again as its visits go, until the last day.
+
     Args:
         shopper: who comes; a shopper who returns has the same number in the low bits of its seed (`visit_seed`).
         catalogue: the items shown.
@@ -65,7 +64,8 @@ def collect_log(
         temperature: of the default policy; higher shows unpopular items more often, > 0.
         again: chance that the default policy shows the slate before once more, in [0, 1); see `StickyPolicy`.
         max_slates: a session ends after this many slates at the latest.
-        visits: sessions a shopper on average, at least 1.
+        visits: sessions a shopper on average, at least 1, 1.6 by default; how a visit went does not matter. Not for
+            shoppers who come again by themselves.
         share_organic: share of sessions in which the shopper finds its own way: what it was shown is not logged, and
             a click is a `view`.
         start: first day, UTC.
@@ -74,10 +74,16 @@ def collect_log(
         progress: told (sessions done, sessions, words).
 
     Raises:
-        ValueError: a setting is out of range, or `policy` shows other than `k` slots.
+        ValueError: a setting is out of range, `policy` shows other than `k` slots, or `visits` is given for shoppers
+            who come again by themselves.
     """
     if sessions < 1 or days < 1 or max_slates < 1 or batch < 1:
         raise ValueError(f"need 1 or more, got {sessions=}, {days=}, {max_slates=}, {batch=}")
+    known = shopper if isinstance(shopper, KnownTruthShopper) else None
+    by_themselves = known is not None and known.config.come_back > 0
+    if by_themselves and visits is not None:
+        raise ValueError(f"these shoppers come again by themselves (come_back > 0); leave out visits, got {visits=}")
+    visits = _VISITS if visits is None else visits
     if not (visits >= 1 and 0 <= share_organic <= 1 and temperature > 0):
         asked = f"{visits=}, {share_organic=}, {temperature=}"
         raise ValueError(f"need visits >= 1, share_organic in [0, 1] and temperature > 0, got {asked}")
@@ -86,11 +92,19 @@ def collect_log(
         policy = StickyPolicy(policy, again) if again else policy
     if policy.k != k:
         raise ValueError(f"the policy shows {policy.k} slots, k is {k}; make them equal")
-    plan = _plan(sessions, visits, share_organic, pd.Timestamp(start), days, np.random.default_rng(seed))
-    seeds = visit_seed(torch.as_tensor(plan.key), torch.as_tensor(plan.visit)).to(shopper.device)
     rows = max(1, min(batch, sessions, _BATCH_ITEMS // catalogue.n_items))
-    arrivals, slates = _simulate(shopper, policy, seeds, max_slates, rows, progress)
-    events = _events(plan, arrivals, slates, catalogue)
+    rng, run = np.random.default_rng(seed), partial(simulate, shopper, policy, max_slates=max_slates)
+    if by_themselves:
+        timetable = Timetable(int(rng.integers(2**40)), start, days, share_organic)
+        plan, arrivals, shown = _visits_in_turn(run, timetable, sessions, rows, progress)
+    else:
+        plan = plan_visits(sessions, visits, share_organic, start, days, rng)
+        arrivals, shown, _ = run(plan, rows=rows, progress=progress)
+    if known and known.config.turnover:
+        last = (microseconds(start) - microseconds(DAY_ZERO)) / DAY + days
+        there = catalogue.available & known.shop.there(last)
+        catalogue = Catalogue(catalogue.frame.assign(available=there[1:]))
+    events = write_events(plan, arrivals, shown, catalogue)
     facts = {
         "source": type(shopper).__name__,
         "policy": type(policy).__name__,
@@ -108,211 +122,44 @@ def _default_policy(shopper: Shopper, catalogue: Catalogue, k: int, temperature:
     return PlackettLucePolicy(logits.masked_fill(missing, -math.inf), k)
 
 
-@dataclass(frozen=True)
-class _Plan:
-    """Who comes when; (S,) arrays, in order of the sessions' start."""
+def _visits_in_turn(
+    run: Callable[..., tuple[Arrivals, Shown, Ended | None]],
+    timetable: Timetable,
+    sessions: int,
+    rows: int,
+    progress: Progress | None,
+) -> tuple[Plan, Arrivals, Shown]:
+    """Sessions of shoppers who come again by themselves: all first visits, then all second ones, and so on.
 
-    shopper: Ints
-    visit: Ints
-    key: Ints  # names the shopper in its seed
-    start: Ints  # microseconds since 1970
-    organic: NDArray[np.bool_]
-
-
-def _plan(
-    sessions: int, visits: float, share_organic: float, start: pd.Timestamp, days: int, rng: np.random.Generator
-) -> _Plan:
-    shopper = rng.integers(max(1, round(sessions / visits)), size=sessions)
-    hours = np.arange(24)
-    # Two humps, at noon and at eight in the evening, and hardly anyone at four in the morning.
-    rhythm = 0.1 + np.exp(-(((hours - 20) / 3.0) ** 2)) + 0.6 * np.exp(-(((hours - 12) / 3.0) ** 2))
-    hour = rng.choice(24, size=sessions, p=rhythm / rhythm.sum())
-    at = (rng.integers(days, size=sessions) * 24 + hour) * (_DAY // 24) + rng.integers(_DAY // 24, size=sessions)
-    order = np.lexsort((at, shopper))
-    shopper, at = shopper[order], at[order]
-    visit = np.asarray(pd.Series(shopper).groupby(shopper).cumcount(), dtype=np.int64)
-    # Visits of one shopper are moved apart, so that none begins before the last one ended.
-    apart = visit * _VISIT_APART
-    at = pd.Series(at - apart).groupby(shopper).cummax().to_numpy(dtype=np.int64) + apart
-    base = int(rng.integers(2**40))
-    order = np.argsort(at, kind="stable")
-    origin = int(start.tz_localize("UTC").timestamp() if start.tz is None else start.timestamp()) * 10**6
-    organic = rng.random(sessions) < share_organic
-    key = (base + shopper) % 2**40
-    return _Plan(shopper[order], visit[order], key[order], origin + at[order], organic)
-
-
-@dataclass(slots=True)
-class _Arrivals:
-    """What shoppers brought along; a row a session, arrays on the CPU."""
-
-    session: Any
-    items: Any
-    events: Any
-    gaps: Any
-    lengths: Any
+    Shoppers are taken in order, block by block, until there are sessions enough; the last one's last visits may be left
+    out. So the log depends neither on the size of the blocks nor on `rows`.
+    """
+    plans: list[Plan] = []
+    parts: list[tuple[Arrivals, Shown]] = []
+    shoppers = count = 0
+    while count < sessions:
+        block = math.ceil((sessions - count) / (count / shoppers if shoppers else _VISITS))
+        plan, owned = timetable.first(np.arange(shoppers, shoppers + block)), None
+        while len(plan):
+            told = progress and partial(_told, progress, count, sessions)
+            arrivals, shown, ended = run(plan, rows=min(rows, len(plan)), owned=owned, progress=told)
+            assert ended is not None
+            arrivals.session, shown.session = arrivals.session + count, shown.session + count
+            plans.append(plan)
+            parts.append((arrivals, shown))
+            count += len(plan)
+            plan, before = timetable.after(plan, ended.coming, ended.wait)
+            owned = torch.as_tensor(ended.owned[before]) if ended.owned.shape[1] else None
+        shoppers += block
+    whole = Plan.joined(plans)
+    kept = np.lexsort((whole.visit, whole.shopper))[:sessions]
+    kept = kept[np.argsort(whole.start[kept], kind="stable")]
+    number = np.full(len(whole), -1, np.int64)
+    number[kept] = np.arange(sessions)
+    came, were_shown = zip(*parts, strict=True)
+    return whole.part(kept), renumbered(list(came), number), renumbered(list(were_shown), number)
 
 
-@dataclass(slots=True)
-class _Shown:
-    """Slates and what was done with them; a row a slate."""
-
-    session: Any
-    step: Any
-    gap: Any
-    slate: Any
-    propensity: Any
-    clicked: Any
-    carted: Any
-    purchased: Any
-    dwell: Any
-
-
-_Part = TypeVar("_Part", _Arrivals, _Shown)
-
-
-def _joined(parts: list[_Part]) -> _Part:
-    """The rows of all parts, in order of session and step, as NumPy arrays."""
-    kind = type(parts[0])
-    columns = {one.name: torch.cat([getattr(part, one.name) for part in parts]).cpu().numpy() for one in fields(kind)}
-    step = columns.get("step", columns["session"])
-    order = np.lexsort((step, columns["session"]))
-    return kind(**{name: column[order] for name, column in columns.items()})
-
-
-@torch.no_grad()
-def _simulate(
-    shopper: Shopper, policy: LoggingPolicy, seeds: Tensor, max_slates: int, rows: int, progress: Progress | None
-) -> tuple[_Arrivals, _Shown]:
-    """Run all sessions, `rows` at a time; who leaves makes room for who comes next."""
-    total, device = len(seeds), seeds.device
-    session = torch.arange(rows, device=device)
-    state = shopper.reset(seeds[:rows])
-    step = torch.zeros(rows, dtype=torch.int64, device=device)
-    here = torch.ones(rows, dtype=torch.bool, device=device)
-    arrivals, shown, next_one, done = [_arrivals(session, state)], [], rows, 0
-    while bool(here.any()):
-        slate, propensity = policy.sample(seeds[session], step)
-        gap = state.gap.clone()
-        response, state = shopper.respond(state, slate)
-        columns = (session, step, gap, slate, propensity, response.clicked, response.carted, response.purchased)
-        shown.append(_Shown(*(column[here] for column in (*columns, response.dwell))))
-        step = step + 1
-        gone = torch.nonzero(here & (response.left | (step >= max_slates))).squeeze(1)
-        come = gone[: total - next_one]
-        if len(come):
-            session = session.clone()
-            session[come] = torch.arange(next_one, next_one + len(come), device=device)
-            step[come] = 0
-            fresh = shopper.reset(seeds[session[come]])
-            arrivals.append(_arrivals(session[come], fresh))
-            state.put(come, fresh)
-        here[gone[len(come) :]] = False
-        next_one, done = next_one + len(come), done + len(gone)
-        if progress is not None:
-            progress(done, total, "sessions simulated")
-    return _joined(arrivals), _joined(shown)
-
-
-def _arrivals(session: Tensor, state: Any) -> _Arrivals:
-    brought = state.arrival
-    return _Arrivals(*(one.clone() for one in (session, brought.items, brought.events, brought.gaps, brought.lengths)))
-
-
-@dataclass(frozen=True)
-class _Rows:
-    """Columns of some events; every array (E,)."""
-
-    session: Ints
-    time: Ints  # microseconds since 1970
-    item: Ints
-    event: Ints  # codes of `Event`
-    slate: Ints  # row in `_Shown`, -1 for none
-    place: Ints
-    propensity: NDArray[np.float64]
-
-
-def _events(plan: _Plan, arrivals: _Arrivals, shown: _Shown, catalogue: Catalogue) -> pd.DataFrame:
-    """The event frame, as a log that was written and read again would have it."""
-    blocks = [_browsed(plan, arrivals), *_slate_rows(plan, arrivals, shown)]
-    rows = _Rows(*(np.concatenate([getattr(block, one.name) for block in blocks]) for one in fields(_Rows)))
-    order = np.lexsort((rows.place, rows.event, rows.slate, rows.time, rows.session))
-    rows = _Rows(*(getattr(rows, one.name)[order] for one in fields(_Rows)))
-    names = np.array([f"{one:07d}" for one in range(len(plan.start))], dtype=object)
-    slate_names = names[shown.session] + np.array([f"-{step}" for step in shown.step], dtype=object)
-    bought = rows.event == Event.PURCHASE
-    placed = (rows.slate >= 0) & (rows.event <= Event.CLICK)
-    price = np.concatenate([[np.nan], catalogue.frame["price"].to_numpy(dtype=np.float64)])
-    frame = pd.DataFrame(
-        {
-            "shopper_id": np.array([f"s{one:06d}" for one in plan.shopper], dtype=object)[rows.session],
-            "session_id": ("v" + names)[rows.session],
-            "time": pd.to_datetime(rows.time, unit="us", utc=True),
-            "item_id": catalogue.item_ids[rows.item],
-            "event": np.array([one.label for one in Event], dtype=object)[rows.event],
-            "slate_id": pd.Series(slate_names[rows.slate]).where(rows.slate >= 0, None),
-            "position": pd.arrays.IntegerArray(rows.place.astype(np.int32), ~placed),
-            "propensity": rows.propensity,
-            "price": price[rows.item],
-            "quantity": pd.arrays.IntegerArray(np.ones(len(bought), np.int32), ~bought),
-            "query": None,
-        }
-    )
-    return pa.Table.from_pandas(frame, schema=EVENT_SCHEMA, preserve_index=False).to_pandas()
-
-
-def _browsed(plan: _Plan, arrivals: _Arrivals) -> _Rows:
-    """Events of what was done before the first slate; impressions among them name no slate, and are left out."""
-    at = plan.start[:, None] + np.cumsum(_microseconds(arrivals.gaps), axis=1)
-    held = np.arange(arrivals.items.shape[1]) < arrivals.lengths[:, None]
-    row, place = np.nonzero(held & (arrivals.events > Event.IMPRESSION))
-    nameless, no_chance = np.full(len(row), -1), np.full(len(row), np.nan)
-    return _Rows(
-        row, at[row, place], arrivals.items[row, place], arrivals.events[row, place], nameless, place, no_chance
-    )
-
-
-def _slate_rows(plan: _Plan, arrivals: _Arrivals, shown: _Shown) -> list[_Rows]:
-    """Events of slates: impressions, clicks, carts and purchases; of organic sessions views, carts and purchases."""
-    session = shown.session
-    begun, pause = _slate_times(plan, arrivals, shown)
-    organic = plan.organic[session]
-    row, place = np.nonzero((shown.slate > 0) & ~organic[:, None])
-    item = shown.slate[row, place]
-    seen = np.full(len(row), int(Event.IMPRESSION))
-    rows = [_Rows(session[row], begun[row], item, seen, row, place, shown.propensity[row, place])]
-    taken = np.take_along_axis(shown.slate, np.maximum(shown.clicked, 0)[:, None], axis=1)[:, 0]
-    steps = (
-        (Event.CLICK, 0.0, (shown.clicked >= 0) & ~organic),
-        (Event.VIEW, 0.0, (shown.clicked >= 0) & organic),
-        (Event.CART, 0.4, shown.carted),
-        (Event.PURCHASE, 0.8, shown.purchased),
-    )
-    for event, share, happened in steps:
-        row = np.flatnonzero(happened)
-        time = begun[row] + (share * pause[row]).astype(np.int64)
-        codes, no_chance = np.full(len(row), int(event)), np.full(len(row), np.nan)
-        slate = np.where(organic[row], -1, row)
-        rows.append(_Rows(session[row], time, taken[row], codes, slate, shown.clicked[row], no_chance))
-    return rows
-
-
-def _slate_times(plan: _Plan, arrivals: _Arrivals, shown: _Shown) -> tuple[Ints, Ints]:
-    """When each slate was shown, and how long until the next one or the end; (R,) microseconds each."""
-    gap = _microseconds(shown.gap)
-    follows = shown.session[1:] == shown.session[:-1]
-    # A gap counts from the last token, and an empty slate leaves none: the next gap holds the one before.
-    empty = ~(shown.slate > 0).any(axis=1)
-    gap[1:] -= np.where(follows & empty[:-1], _microseconds(shown.gap)[:-1], 0)
-    total = np.cumsum(gap)
-    first = np.flatnonzero(np.append(True, ~follows))[: len(gap)]
-    run = np.diff(np.append(first, len(gap)))
-    browsed = plan.start + _microseconds(arrivals.gaps).sum(axis=1)
-    begun = browsed[shown.session] + total - np.repeat(total[first] - gap[first], run)
-    pause = _microseconds(shown.dwell)
-    pause[:-1] = np.where(follows, gap[1:], pause[:-1])
-    return begun, pause
-
-
-def _microseconds(seconds: NDArray[np.floating]) -> Ints:
-    return np.round(seconds.astype(np.float64) * 1e6).astype(np.int64)
+def _told(progress: Progress, before: int, sessions: int, done: int, _: int, words: str) -> None:
+    """Tell of the sessions done in all, where `before` were done earlier."""
+    progress(min(before + done, sessions), sessions, words)

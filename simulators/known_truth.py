@@ -3,62 +3,39 @@
 A shopper looks down the slate to a depth, compares what it saw with doing nothing (a multinomial logit), may put the
 clicked item into the cart and buy it, grows tired of categories it is shown, and leaves when nothing useful comes.
 
-Shapes: B shoppers, K slots, N items, C categories, D style dimensions, A arrival tokens, F remembered items.
-Sources: choice among what was seen, McFadden 1974; looking down to a geometric depth, the dependent click model with
-one constant, Guo, Liu and Wang, WSDM 2009; sampling a choice by Gumbel noise, Gumbel 1954.
+Shapes: B shoppers, K slots, N items, C categories, D style dimensions, A arrival tokens, F remembered items, M bought.
+Sources: those of `known_truth_chances`; sampling a choice by Gumbel noise, Gumbel 1954.
 """
 
 import math
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from ..datasets.known_shop import KnownShop
+from ..datasets.known_shop import YEAR, KnownShop
 from ..datasets.schema import Event
+from .known_truth_chances import depth_choice, logit
+from .known_truth_state import VISIT_BITS, KnownTruthState, visit_seed
 from .randomness import gumbel, normal, uniform
-from .shopper import Response, ShopperState, TokenBatch
+from .shopper import Response, TokenBatch
+
+__all__ = ["ARRIVAL", "KnownTruthShopper", "KnownTruthState", "Value", "depth_choice", "visit_seed"]
+
+Value = Literal["click", "purchase", "revenue"]
+"""What a slate can be worth: the chance of a click or of a purchase, or the revenue expected."""
 
 ARRIVAL = 3
 """Most tokens that a shopper brings along."""
 _CANDIDATES = 64  # items among which an arriving shopper browses; keeps a reset free of the catalogue's size
 _FAMILIAR = 8  # slates back to which a clicked item is remembered
-_VISIT = 40  # bits of a seed that name the shopper; those above number the visit
+_OWNED = 6  # purchases back to which a shopper remembers what it bought
+_DEEPER = (1.0, 1.5, 2.0)  # what goes with an item gains by its click, cart and purchase, in units of `complements`
+_APART = 1.1  # log-normal spread of the days until a shopper comes again
 # Streams of random numbers; the luck of a slate has one stream, so that one call draws all of it.
-_TASTE, _INTENT, _BROWSE, _PACE, _LUCK = 1, 2, 3, 4, 5
+_TASTE, _INTENT, _BROWSE, _PACE, _LUCK, _RETURN, _CLOCK = 1, 2, 3, 4, 5, 6, 7
 _DWELL_BASE, _DWELL_CLICK, _DWELL_SPREAD = 15.0, 2.5, 0.7  # seconds on a slate, factor with a click, log-normal spread
 _LUCKS = 5  # depth, cart, purchase, leaving, dwell; then one number for the outside option and one a slot
-
-
-def visit_seed(shopper: Tensor, visit: Tensor | int) -> Tensor:
-    """The seed of a shopper's visit: the same shopper keeps its lasting taste, and has another intent and other luck.
-
-    Args:
-        shopper: (B,) int64 in [0, 2**40).
-        visit: (B,) int64 or int in [0, 2**23).
-    """
-    return shopper + (visit << _VISIT)
-
-
-@dataclass(slots=True)
-class KnownTruthState(ShopperState):
-    """A shopper of the known-truth shop; all fields beyond `ShopperState`'s are hidden from any recommender.
-
-    Attributes:
-        liking: (B, C) float32 logits that each category has for this visit: lasting taste and intent.
-        weights: (B, D + 3) float32 logits per unit of an item's style, quality, allure and log price (last <= 0).
-        satiation: (B, C) float32 logits that each category has lost for now.
-        familiar: (B, F) int64 items clicked lately, 0 for none. weariness: (B, F) float32 logits each of them has lost.
-        patience: (B,) float32 slates without a click still borne.
-    """
-
-    liking: Tensor
-    weights: Tensor
-    satiation: Tensor
-    familiar: Tensor
-    weariness: Tensor
-    patience: Tensor
 
 
 class KnownTruthShopper:
@@ -67,13 +44,15 @@ class KnownTruthShopper:
     Args:
         shop: the shop walked in.
         device: where the states live.
+        day: days from `DAY_ZERO` on which shoppers come where `reset` is told none; by default any time of the year.
     """
 
-    def __init__(self, shop: KnownShop, device: torch.device | str = "cpu") -> None:
+    def __init__(self, shop: KnownShop, device: torch.device | str = "cpu", *, day: float | None = None) -> None:
         self.shop = shop
         self.config = shop.config
         self.device = torch.device(device)
         self.n_items = shop.n_items
+        self.day = day
         self._prices = torch.as_tensor(shop.catalogue.prices, device=self.device)
         self._category = torch.as_tensor(shop.category, device=self.device)
         columns = (torch.as_tensor(column) for column in (shop.quality, shop.allure, shop.log_price))
@@ -82,27 +61,41 @@ class KnownTruthShopper:
         self._allure = self._features[:, -2].contiguous()
         self._letdown = self._allure.clamp(min=0) * shop.config.letdown
         self._share_logits = torch.as_tensor(shop.category_share, device=self.device).log()
+        self._companions = torch.as_tensor(shop.companions, device=self.device)
+        self._season_peak = torch.as_tensor(shop.season_peak, device=self.device)
+        self._shelf_period = torch.as_tensor(shop.shelf_period, device=self.device)
+        self._shelf_phase = torch.as_tensor(shop.shelf_phase, device=self.device)
         config = shop.config
         self._outside = math.log(config.outside_option) if config.outside_option else -math.inf
         # A middling match is what a clicked item of a popular slate has; above it carts and purchases are likelier.
         self._middling = config.quality + config.category_taste + 0.5 * config.intent + 0.5 * config.style_taste
-        self._cart, self._purchase = _logit(config.cart_rate), _logit(config.purchase_rate)
+        self._cart, self._purchase = logit(config.cart_rate), logit(config.purchase_rate)
 
     @property
     def prices(self) -> Tensor:
         """(N + 1,) float32 price by dense index; entry 0 is 0."""
         return self._prices
 
-    def reset(self, seeds: Tensor) -> KnownTruthState:
-        """Shoppers who arrive having viewed one to three items; see `visit_seed` for returning ones.
+    def reset(self, seeds: Tensor, day: Tensor | float | None = None, owned: Tensor | None = None) -> KnownTruthState:
+        """Shoppers who arrive having viewed up to three items; see `visit_seed` for returning ones.
 
         Args:
             seeds: (B,) int64; any values.
+            day: (B,) or one number: days from `DAY_ZERO` on which they come; by default `self.day`, or else a day of
+                the year drawn by seed.
+            owned: (B, M) int64 what they bought on earlier visits, from `state.belongings()`; by default nothing.
         """
         config = self.config
         seeds = seeds.to(self.device)
         rows = len(seeds)
-        liking, weights = self._taste(seeds)
+        day = self._days(seeds, self.day if day is None else day)
+        kept = _OWNED if config.owned else 0
+        nothing = torch.zeros((rows, kept), dtype=torch.int64, device=self.device)
+        owned = nothing.clone() if owned is None else owned.to(self.device).clone()
+        liking, weights = self._taste(seeds, day)
+        if config.owned:
+            sated = torch.zeros_like(liking).scatter_reduce(1, self._category[owned], (owned > 0).float(), "amax")
+            liking = liking - config.owned / 3 * sated
         state = KnownTruthState(
             seed=seeds.clone(),
             step=torch.zeros(rows, dtype=torch.int64, device=self.device),
@@ -114,16 +107,56 @@ class KnownTruthShopper:
             familiar=torch.zeros((rows, _FAMILIAR), dtype=torch.int64, device=self.device),
             weariness=torch.zeros((rows, _FAMILIAR), device=self.device),
             patience=torch.full((rows,), float(config.patience) or math.inf, device=self.device),
+            day=day,
+            gain=torch.zeros_like(liking),
+            owned=owned,
+            basket=nothing,
+            pleasure=torch.full((rows,), -1, device=self.device),
         )
         state.arrival, state.gap = self._arrive(state)
         return state
 
-    def _taste(self, seeds: Tensor) -> tuple[Tensor, Tensor]:
-        """Liking of categories (B, C) and weights of attributes (B, D + 3) of these visits."""
+    def _days(self, seeds: Tensor, day: Tensor | float | None) -> Tensor:
+        """(B,) float32 the days on which these visits are."""
+        if day is None:
+            return YEAR * uniform(seeds, 0, _CLOCK, 1).squeeze(1)
+        return torch.as_tensor(day, dtype=torch.float32, device=self.device).expand(len(seeds)).clone()
+
+    def there(self, day: Tensor, items: Tensor | None = None) -> Tensor:
+        """Whether items are on sale.
+
+        Args:
+            day: (B,) days from `DAY_ZERO`.
+            items: (B, M) int64 dense indices; by default the whole catalogue.
+
+        Returns:
+            (B, M) bool, or (B, N + 1) with False for index 0.
+        """
+        asked = slice(None) if items is None else items
+        period, phase = self._shelf_period[asked], self._shelf_phase[asked]
+        there = (period == 0) | ((day[:, None] + phase) % period.clamp(min=1e-3) < 0.5 * period)
+        if items is None:
+            there[:, 0] = False
+        return there
+
+    def return_chances(self, state: KnownTruthState) -> Tensor:
+        """(B,) exact chance that each shopper comes again after a visit that ended like this."""
+        return torch.sigmoid(logit(self.config.come_back) + self.config.delight * state.pleasure)
+
+    def returns(self, state: KnownTruthState) -> tuple[Tensor, Tensor]:
+        """Whether the shoppers come again after this visit (B,) bool, and after how many days (B,) float32, > 0."""
+        luck = uniform(state.seed, 0, _RETURN, 2)
+        days = self.config.come_back_after * torch.exp(_APART * torch.special.ndtri(luck[:, 1]))
+        return luck[:, 0] < self.return_chances(state), days
+
+    def _taste(self, seeds: Tensor, day: Tensor) -> tuple[Tensor, Tensor]:
+        """Liking of categories (B, C) and weights of attributes (B, D + 3) of visits on these days (B,)."""
         config = self.config
         n, width = config.n_categories, config.style_width
-        lasting = normal(seeds & ((1 << _VISIT) - 1), 0, _TASTE, n + width + 1)
+        lasting = normal(seeds & ((1 << VISIT_BITS) - 1), 0, _TASTE, n + width + 1)
         liking = config.category_taste * (self._share_logits + 0.7 * lasting[:, :n])
+        if config.seasonality:
+            liking = liking + config.seasonality * torch.cos(2 * math.pi / YEAR * (day[:, None] - self._season_peak))
         # The visit is about two categories, drawn by how much they are liked, the second less than the first.
         wanted = (liking + gumbel(seeds, 0, _INTENT, n)).topk(min(2, n), dim=1).indices
         strength = torch.tensor([1.0, 0.7], device=self.device)[: min(2, n)].expand(len(seeds), -1)
@@ -134,23 +167,31 @@ class KnownTruthShopper:
         return liking, torch.cat([config.style_taste * lasting[:, n:-1], quality, allure, -thrift], 1)
 
     def _arrive(self, state: KnownTruthState) -> tuple[TokenBatch, Tensor]:
-        """Views of one to three different items, chosen among a few of the catalogue, and the gap since the last."""
+        """Views of one to three different items, chosen among a few that are there, and the gap since the last.
+
+        A shopper who finds nothing there has no history, and no gap.
+        """
         seeds, rows = state.seed, len(state.seed)
         width, wide = min(ARRIVAL, self.n_items), min(_CANDIDATES, self.n_items)
         # One candidate from each of equal stretches of the catalogue, so that all differ.
         edge = torch.arange(wide + 1, device=self.device) * self.n_items // wide
         draw = uniform(seeds, 0, _BROWSE, wide)
         candidates = 1 + edge[:-1] + (draw * edge.diff()).long()
-        utility = self._unwearied(state, candidates) + gumbel(seeds, 1, _BROWSE, wide)
+        utility = self.utilities(state, candidates) + gumbel(seeds, 1, _BROWSE, wide)
+        choices = width
+        if self.config.turnover:
+            there = self.there(state.day, candidates)
+            utility = utility.masked_fill(~there, -math.inf)
+            choices = there.sum(1).clamp(max=width)
         items = candidates.gather(1, utility.topk(width, dim=1).indices)
         pace = uniform(seeds, 0, _PACE, 1).squeeze(1)
-        lengths = 1 + (pace * width).long().clamp(max=width - 1)
+        lengths = (1 + (pace * width).long().clamp(max=width - 1)).clamp(max=choices)
         held = torch.arange(width, device=self.device) < lengths[:, None]
         waits = 20.0 * torch.exp(0.8 * normal(seeds, 1, _PACE, width + 1))
         gaps = waits[:, :width] * held
         gaps[:, 0] = 0.0
         events = torch.full((rows, width), int(Event.VIEW), device=self.device) * held
-        return TokenBatch(items * held, events, gaps, lengths), waits[:, -1]
+        return TokenBatch(items * held, events, gaps, lengths), waits[:, -1] * (lengths > 0)
 
     def utilities(self, state: KnownTruthState, items: Tensor | None = None) -> Tensor:
         """What items are worth to the shoppers right now, in logits.
@@ -163,17 +204,28 @@ class KnownTruthShopper:
             (B, M) float32, or (B, N + 1) with -inf for index 0.
         """
         if items is None:
-            value = state.weights @ self._features.T + (state.liking - state.satiation)[:, self._category]
+            value = state.weights @ self._features.T + self._appeal(state)[:, self._category]
             value = value.scatter_add(1, state.familiar, -state.weariness)
+            value = value.scatter_add(
+                1, state.owned, torch.full_like(state.owned, -self.config.owned, dtype=value.dtype)
+            )
             value[:, 0] = -math.inf
             return value
         weary = (items[:, :, None] == state.familiar[:, None, :]) * state.weariness[:, None, :]
-        return self._unwearied(state, items) - weary.sum(2)
+        value = self._unwearied(state, items) - weary.sum(2)
+        if self.config.owned:
+            value = value - self.config.owned * (items[:, :, None] == state.owned[:, None, :]).sum(2)
+        return value
 
     def _unwearied(self, state: KnownTruthState, items: Tensor) -> Tensor:
         """(B, M) utilities to shoppers who have clicked none of the items yet."""
         match = torch.einsum("bmf,bf->bm", self._features[items], state.weights)
-        return match + (state.liking - state.satiation).gather(1, self._category[items])
+        return match + self._appeal(state).gather(1, self._category[items])
+
+    def _appeal(self, state: KnownTruthState) -> Tensor:
+        """(B, C) logits that each category has right now."""
+        appeal = state.liking - state.satiation
+        return appeal + state.gain if self.config.complements else appeal
 
     def click_chances(self, state: KnownTruthState, slate: Tensor) -> Tensor:
         """Exact chance that each slot of a slate is clicked, over how far the shopper looks and what it prefers.
@@ -192,6 +244,12 @@ class KnownTruthShopper:
         """(K,) chance that each place is looked at."""
         return (1 - self.config.position_decay) ** torch.arange(k, dtype=torch.float32, device=self.device)
 
+    def stops(self, k: int) -> Tensor:
+        """(k,) float64 exact chance that each place is the last one looked at; sums to 1."""
+        reach = (1 - self.config.position_decay) ** torch.arange(k + 1, dtype=torch.float64)
+        reach[k] = 0.0
+        return reach[:-1] - reach[1:]
+
     def funnel_chances(self, state: KnownTruthState, items: Tensor) -> tuple[Tensor, Tensor]:
         """Exact chances of a cart given a click and of a purchase given a cart, each (B, M), for items (B, M)."""
         return self._funnel(self.utilities(state, items), self._allure[items])
@@ -206,7 +264,7 @@ class KnownTruthShopper:
         state: KnownTruthState,
         k: int,
         *,
-        value: Literal["click", "purchase", "revenue"] = "click",
+        value: Value = "click",
         available: Tensor | None = None,
     ) -> Tensor:
         """(B, k) the slates of a recommender that knows the shoppers, and looks no further than this slate.
@@ -254,6 +312,7 @@ class KnownTruthShopper:
         carted = found & (luck[:, 1] < cart)
         purchased = carted & (luck[:, 2] < purchase)
         self._tire(state, slate, examined, place, found, purchased)
+        self._remember(state, item, found, carted, purchased)
         left = luck[:, 3] < torch.where(purchased, self.config.leave_bought, self.config.leave)
         left |= state.patience <= 0
         dwell = (
@@ -285,26 +344,13 @@ class KnownTruthShopper:
         full = float(config.patience) or math.inf
         state.patience = torch.where(found, full - self._letdown[taken.squeeze(1)], state.patience - 1)
 
-
-def depth_choice(utility: Tensor, filled: Tensor, reach: Tensor, outside: float) -> Tensor:
-    """Chance that each slot is chosen by a multinomial logit over the slots down to a random depth and nothing.
-
-    Args:
-        utility: (B, K) logits; those of empty slots are not read.
-        filled: (B, K) bool, slots that hold an item.
-        reach: (K,) chance that each place is looked at, first entry 1, non-increasing.
-        outside: attraction of choosing nothing, >= 0, where a utility of 0 has 1.
-
-    Returns:
-        (B, K) chances; 0 for empty slots.
-    """
-    peak = torch.where(filled, utility, -math.inf).amax(1, keepdim=True).clamp(min=-60.0)
-    attraction = torch.where(filled, (utility - peak).exp(), 0.0)
-    rivals = (attraction.cumsum(1) + outside * (-peak).exp()).clamp(min=1e-30)  # what is compared at each depth
-    stops = reach - torch.cat([reach[1:], torch.zeros_like(reach[:1])])  # chance that this place is the last looked at
-    share = (stops / rivals).flip(1).cumsum(1).flip(1)
-    return attraction * share
-
-
-def _logit(chance: float) -> float:
-    return math.log(chance / (1 - chance)) if chance > 0 else -math.inf
+    def _remember(self, state: KnownTruthState, item: Tensor, found: Tensor, carted: Tensor, purchased: Tensor) -> None:
+        """What goes with the item taken (B,) gains, and what was bought is kept; changes the state."""
+        state.pleasure = torch.maximum(state.pleasure, found.long() + purchased.long() - 1)
+        if self.config.complements:
+            click, cart, purchase = (self.config.complements * level for level in _DEEPER)
+            depth = torch.where(purchased, purchase, torch.where(carted, cart, click)) * found
+            state.gain = torch.maximum(state.gain, depth[:, None] * self._companions[self._category[item]])
+        if self.config.owned:
+            pushed = torch.cat([item[:, None], state.basket[:, :-1]], 1)
+            state.basket = torch.where(purchased[:, None], pushed, state.basket)

@@ -19,12 +19,13 @@ class LoggingPolicy(Protocol):
 
     k: int
 
-    def sample(self, seeds: Tensor, step: Tensor) -> tuple[Tensor, Tensor]:
+    def sample(self, seeds: Tensor, step: Tensor, there: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Slates and how likely they were.
 
         Args:
             seeds: (B,) int64 seeds of the sessions.
             step: (B,) int64 slates shown to each before.
+            there: (B, N + 1) bool items on sale in each session; all where not given.
 
         Returns:
             (B, K) int64 slates without repeats, and (B, K) float64 chance of each item at its place given those above.
@@ -55,17 +56,31 @@ class PlackettLucePolicy:
         self.logits = logits
         self._weights = logits.softmax(0)
 
-    def sample(self, seeds: Tensor, step: Tensor) -> tuple[Tensor, Tensor]:
-        """Slates and propensities; see `LoggingPolicy.sample`."""
+    def sample(self, seeds: Tensor, step: Tensor, there: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Slates and propensities; see `LoggingPolicy.sample`. Slots stay empty where too few items are on sale."""
         noise = gumbel(seeds, step, _POLICY_STREAM, len(self.logits))
-        slate = (self.logits.to(torch.float32) + noise).topk(self.k, dim=1).indices
-        return slate, self.propensities(slate)
+        keys = self.logits.to(torch.float32) + noise
+        if there is None:
+            slate = keys.topk(self.k, dim=1).indices
+        else:
+            best = keys.masked_fill(~there, -math.inf).topk(self.k, dim=1)
+            slate = best.indices * torch.isfinite(best.values)
+        return slate, self.propensities(slate, there)
 
-    def propensities(self, slate: Tensor) -> Tensor:
-        """(B, K) float64 chance of each item at its place given those above; the product is the slate's."""
+    def propensities(self, slate: Tensor, there: Tensor | None = None) -> Tensor:
+        """Chance of each item at its place given those above; the product of a row is the slate's.
+
+        Args:
+            slate: (B, K) int64; 0 leaves a slot empty, with a chance of 1.
+            there: (B, N + 1) bool items on sale; all where not given.
+
+        Returns:
+            (B, K) float64.
+        """
         weight = self._weights[slate]
-        rest = 1 - (weight.cumsum(1) - weight)
-        return (weight / rest).clamp(max=1.0)
+        whole = 1.0 if there is None else (self._weights * there).sum(1, keepdim=True)
+        rest = whole - (weight.cumsum(1) - weight)
+        return torch.where(slate > 0, weight / rest, 1.0).clamp(max=1.0)
 
 
 class StickyPolicy:
@@ -86,14 +101,14 @@ class StickyPolicy:
             raise ValueError(f"again must be in [0, 1), got {again}")
         self.k, self.fresh, self.again = fresh.k, fresh, again
 
-    def sample(self, seeds: Tensor, step: Tensor) -> tuple[Tensor, Tensor]:
+    def sample(self, seeds: Tensor, step: Tensor, there: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Slates and propensities given the slates before; see `LoggingPolicy.sample`.
 
         The chance of a slate's first places is `again`, if the slate before begins so, and `1 - again` times that of
         a fresh one; what is given is each place's chance after the places above it.
         """
-        slate, alone = self.fresh.sample(seeds, self._drawn(seeds, step))
-        before, _ = self.fresh.sample(seeds, self._drawn(seeds, (step - 1).clamp(min=0)))
+        slate, alone = self.fresh.sample(seeds, self._drawn(seeds, step), there)
+        before, _ = self.fresh.sample(seeds, self._drawn(seeds, (step - 1).clamp(min=0)), there)
         again = torch.where(step > 0, self.again, 0.0).to(torch.float64)[:, None]
         beginning = again * (slate == before).cumprod(1) + (1 - again) * alone.cumprod(1)
         above = torch.cat([torch.ones_like(beginning[:, :1]), beginning[:, :-1]], dim=1)

@@ -31,3 +31,7 @@ class BundleError(SlatewiseError, RuntimeError):
 
 class EvidenceError(SlatewiseError, ValueError):
     """A log holds too little of something for what was asked of it."""
+
+
+class SearchLimitError(SlatewiseError, RuntimeError):
+    """A search for the best ended at its limit, before anything was proven best."""

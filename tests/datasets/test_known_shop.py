@@ -4,6 +4,7 @@ import inspect
 import json
 import subprocess
 import sys
+import time
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from slatewise.datasets import known_shop
+from slatewise.datasets import known_shop_config
 from slatewise.datasets.catalogue import Catalogue
 from slatewise.datasets.known_shop import FILE_NAME, KnownShop, KnownShopConfig
 from slatewise.errors import ArtefactError
@@ -119,6 +120,42 @@ def test_a_shop_of_other_items_or_settings_is_refused(tmp_path: Path) -> None:
         KnownShop.load(tmp_path / "nowhere")
 
 
+def test_a_shop_saved_before_there_were_seasons_is_read_as_one_without(tmp_path: Path) -> None:
+    KnownShop.make(KnownShopConfig.small(seed=2)).save(tmp_path)
+    path = tmp_path / FILE_NAME
+    saved = json.loads(path.read_text())
+    later = ("complements", "seasonality", "turnover", "shelf_days", "come_back", "come_back_after", "delight", "owned")
+    for name in later:
+        del saved["config"][name]
+    path.write_text(json.dumps(saved))
+    assert KnownShop.load(tmp_path).config == KnownShopConfig.small(seed=2)
+
+
+@pytest.mark.parametrize("preset", ["tiny", "small", "demo", "realistic", "large"])
+def test_presets_make_shops_of_their_size_within_seconds(preset: str) -> None:
+    begun = time.process_time()
+    shop = KnownShop.make(getattr(KnownShopConfig, preset)(seed=5))
+    assert time.process_time() - begun < 10
+    sizes = {"tiny": 8, "small": 200, "demo": 1_000, "realistic": 1_000, "large": 50_000}
+    assert shop.n_items == len(shop.catalogue) == sizes[preset]
+    assert shop.catalogue.frame["text"].is_unique
+
+
+def test_each_category_has_two_that_go_with_it_and_not_itself(shop: KnownShop) -> None:
+    assert not shop.companions.diagonal().any()
+    np.testing.assert_array_equal(np.sort(shop.companions, axis=1)[:, -3:], [[0.0, 0.5, 1.0]] * 12)
+    one, two = (KnownShop.make(KnownShopConfig(n_categories=n)).companions for n in (1, 2))
+    assert one.tolist() == [[0.0]]
+    assert two.tolist() == [[0.0, 1.0], [1.0, 0.0]]
+
+
+def test_items_that_come_and_go_at_a_low_turnover_do_so_at_a_higher_one() -> None:
+    low, high = (KnownShop.make(replace(KnownShopConfig.small(), turnover=share)) for share in (0.1, 0.4))
+    assert 5 < (low.shelf_period > 0).sum() < (high.shelf_period > 0).sum() < 110
+    moving = low.shelf_period > 0
+    np.testing.assert_array_equal(low.shelf_period[moving], high.shelf_period[moving])
+
+
 def test_the_catalogue_survives_saving_and_loading(tmp_path: Path, shop: KnownShop) -> None:
     shop.catalogue.save(tmp_path / "catalogue.parquet")
     back = Catalogue.load(tmp_path / "catalogue.parquet")
@@ -144,6 +181,14 @@ def test_the_catalogue_survives_saving_and_loading(tmp_path: Path, shop: KnownSh
         ("leave", 1.5),
         ("cart_rate", 1.0),
         ("allure", float("nan")),
+        ("complements", -0.5),
+        ("seasonality", -1.0),
+        ("turnover", 1.5),
+        ("shelf_days", 0.0),
+        ("come_back", 1.0),
+        ("come_back_after", 0.0),
+        ("delight", -1.0),
+        ("owned", -2.0),
     ],
 )
 def test_a_setting_out_of_range_is_named_with_its_value(setting: str, value: Any) -> None:
@@ -157,7 +202,7 @@ def test_more_items_than_titles_are_refused() -> None:
 
 
 def test_every_setting_is_documented() -> None:
-    source = inspect.getsource(known_shop)
+    source = inspect.getsource(known_shop_config)
     for one in fields(KnownShopConfig):
         after = source.split(f"    {one.name}: ", 1)[1].split("\n", 2)[1]
         assert after.strip().startswith('"""'), one.name

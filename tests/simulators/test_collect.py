@@ -27,8 +27,8 @@ class Diary(KnownTruthShopper):
         super().__init__(shop)
         self.sessions: dict[int, dict[str, list[Any]]] = {}
 
-    def reset(self, seeds: Tensor) -> KnownTruthState:
-        state = super().reset(seeds)
+    def reset(self, seeds: Tensor, day: Tensor | float | None = None, owned: Tensor | None = None) -> KnownTruthState:
+        state = super().reset(seeds, day, owned)
         brought = state.arrival
         for row, seed in enumerate(seeds.tolist()):
             held = slice(0, int(brought.lengths[row]))
