@@ -19,7 +19,7 @@ from .choice import ChoiceWeights
 from .features import ItemFacts, Scaling, item_features, outside_features
 from .funnel import Stage, outcome_codes
 from .leaving import Leaving, leaving_features, mean_match
-from .members import Foretold, Parts, foretold
+from .members import Expected, Parts, expected
 from .randomness import gumbel, uniform
 from .shopper import Response, ShopperState, TokenBatch
 from .trail import Trail
@@ -270,7 +270,7 @@ class FittedShopper:
         return Response(examined, clicked, carted, purchased, left, dwell, revenue), state
 
     @torch.no_grad()
-    def foretell(self, state: FittedState, slate: Tensor) -> Foretold:
+    def expect(self, state: FittedState, slate: Tensor) -> Expected:
         """What the ensemble's members expect of slates, (M, B) each: how far they differ is what the log leaves open.
 
         Without an ensemble, the one row of the shopper itself. The state is left as it is.
@@ -281,7 +281,7 @@ class FittedShopper:
         """
         parts = self.model.members or Parts.stacked([self.model.parts])
         scaled = self.scaled(state.memory.state, state.trail, slate)
-        return foretold(parts, scaled, outside_features(state.trail), slate, self.model.prices)
+        return expected(parts, scaled, outside_features(state.trail), slate, self.model.prices)
 
     def _moved_on(self, state: FittedState, slate: Tensor, response: Response) -> FittedState:
         """The state after a slate and the token it made."""

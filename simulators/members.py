@@ -58,7 +58,7 @@ class Parts:
 
 
 @dataclass(frozen=True, slots=True)
-class Foretold:
+class Expected:
     """What members expect of a slate shown to B shoppers, (M, B) float32 each.
 
     Attributes:
@@ -72,7 +72,7 @@ class Foretold:
     revenue: Tensor
 
 
-def foretold(parts: Parts, scaled: Tensor, outside: Tensor, slate: Tensor, prices: Tensor) -> Foretold:
+def expected(parts: Parts, scaled: Tensor, outside: Tensor, slate: Tensor, prices: Tensor) -> Expected:
     """What each member of an ensemble expects of slates.
 
     Args:
@@ -98,7 +98,7 @@ def foretold(parts: Parts, scaled: Tensor, outside: Tensor, slate: Tensor, price
     carted = click * cart
     bought = carted * purchase
     sums = (click.sum(1), carted.sum(1), bought.sum(1), (bought * prices[items]).sum(1))
-    return Foretold(*(one.reshape(members, -1) for one in sums))
+    return Expected(*(one.reshape(members, -1) for one in sums))
 
 
 def _stacked(parts: Sequence[Any]) -> Any:

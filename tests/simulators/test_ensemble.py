@@ -107,7 +107,7 @@ def test_what_members_foretell_is_what_they_do(fitted: FittedShopper) -> None:
     slate, seeds = slates(fitted, rows), torch.arange(rows)
     for number in (0, 3):
         state = fitted.member(number).reset(seeds)
-        expected = fitted.foretell(state, slate)
+        expected = fitted.expect(state, slate)
         response, _ = fitted.member(number).respond(state, slate)
         found = {
             "click": (response.clicked >= 0).float(),
@@ -116,15 +116,15 @@ def test_what_members_foretell_is_what_they_do(fitted: FittedShopper) -> None:
             "revenue": response.revenue,
         }
         for name, happened in found.items():
-            foretold = getattr(expected, name)[number].mean()
+            mean = getattr(expected, name)[number].mean()
             error = float(happened.std()) / np.sqrt(rows)
-            assert float(foretold) == pytest.approx(float(happened.mean()), abs=4 * error), name
+            assert float(mean) == pytest.approx(float(happened.mean()), abs=4 * error), name
 
 
 def test_more_shoppers_leave_less_open(fitted: FittedShopper, log: ShopLog, encoder: MeanEncoder) -> None:
     sure = fit_shopper(log, encoder, config=FitConfig(members=4))
     slate, seeds = slates(fitted, 300), torch.arange(300)
-    doubt = [one.foretell(one.reset(seeds), slate).click.std(0).mean() for one in (fitted, sure)]
+    doubt = [one.expect(one.reset(seeds), slate).click.std(0).mean() for one in (fitted, sure)]
     assert doubt[1] < 0.8 * doubt[0]
 
 
@@ -133,7 +133,7 @@ def test_without_an_ensemble_there_is_the_shopper_alone(log: ShopLog, encoder: M
     assert alone.members == 0
     state = alone.reset(torch.arange(5))
     assert state.member is None
-    assert alone.foretell(state, slates(alone, 5)).click.shape == (1, 5)
+    assert alone.expect(state, slates(alone, 5)).click.shape == (1, 5)
     with pytest.raises(EvidenceError, match="without an ensemble"):
         alone.ensemble()
     with pytest.raises(IndexError, match="no member 0 in an ensemble of 0"):
@@ -162,7 +162,7 @@ def test_assumed_click_rates_hold_for_every_member(log: ShopLog, encoder: MeanEn
     for number in range(2):
         member = shopper.member(number)
         state = member.reset(torch.arange(512))
-        rate = member.foretell(state, popular.expand(512, -1)).click.mean()
+        rate = member.expect(state, popular.expand(512, -1)).click.mean()
         assert float(rate) == pytest.approx(0.10, abs=0.005)
 
 
