@@ -16,11 +16,12 @@ from ..errors import EvidenceError
 from .artefacts import KIND, load_shopper, write_fitted
 from .calibration import calibration_table
 from .fitted import FittedShopper, ShopperModel
+from .foretold import Foretells
 from .funnel import fit_dwell
 from .learn import LearnedChoice, Strengths, arrivals, learn_choice, nothing_for_click_rate
 from .learn_after import assumed_leaving, learn_funnel, learn_leaving
 from .likelihood import slate_likelihood
-from .observed import After, Observed
+from .observed import After
 from .occasions import Occasions, next_views, views
 from .priors import LEARNED, Evidence, Priors, evidence_table
 from .replay import Progress
@@ -304,10 +305,10 @@ def _counts(log: ShopLog, from_slates: bool, occasions: int) -> dict[str, Any]:
     }
 
 
-def _judged(shopper: FittedShopper, held: ShopLog, seed: int, progress: Progress | None) -> dict[str, Any]:
+def _judged(shopper: Foretells, held: ShopLog, seed: int, progress: Progress | None) -> dict[str, Any]:
     """What the sessions kept aside say; nothing where they hold no occasion."""
     try:
-        seen = Observed.by(shopper, held, seed=seed, progress=progress)
+        seen = shopper.foretell(held, seed=seed, progress=progress)
     except EvidenceError:
         return {}
     judged = slate_likelihood(shopper, seen, seed=seed)

@@ -11,14 +11,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..datasets.log import ShopLog
 from ..datasets.schema import Event
 from ..encoders.state import StateEncoder
 from ..errors import EvidenceError
 from .choice import ChoiceWeights
 from .features import ItemFacts, Scaling, item_features, outside_features
+from .foretold import Foretold
 from .funnel import Stage, outcome_codes
 from .leaving import Leaving, leaving_features, mean_match
+from .observed import Observed
 from .randomness import gumbel, uniform
+from .replay import Progress
 from .shopper import Response, ShopperState, TokenBatch
 from .trail import Trail
 
@@ -53,6 +57,13 @@ class Arrivals:
     def to(self, device: torch.device) -> "Arrivals":
         """The same on a device."""
         return Arrivals(_moved(self.tokens, device), self.gap.to(device))
+
+    def drawn(self, seeds: Tensor) -> tuple[TokenBatch, Tensor]:
+        """How the shopper of each of the (B,) seeds arrives: tokens (B, W), and seconds to the first slate (B,)."""
+        number = (uniform(seeds, 0, _ARRIVAL, 1).squeeze(1) * len(self.gap)).long().clamp(max=len(self.gap) - 1)
+        whole = self.tokens
+        tokens = TokenBatch(whole.items[number], whole.events[number], whole.gaps[number], whole.lengths[number])
+        return tokens, self.gap[number]
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,10 +157,7 @@ class FittedShopper:
             seeds: (B,) int64.
         """
         seeds = seeds.to(self.device)
-        arrivals = self.model.arrivals
-        drawn = (uniform(seeds, 0, _ARRIVAL, 1).squeeze(1) * len(arrivals.gap)).long().clamp(max=len(arrivals.gap) - 1)
-        whole = arrivals.tokens
-        tokens = TokenBatch(whole.items[drawn], whole.events[drawn], whole.gaps[drawn], whole.lengths[drawn])
+        tokens, gap = self.model.arrivals.drawn(seeds)
         trail, memory = Trail.start(len(seeds), self.device), self.encoder.start(len(seeds))
         for place in range(int(tokens.lengths.max()) if len(seeds) else 0):
             item, event = tokens.items[:, place], tokens.events[:, place]
@@ -158,7 +166,7 @@ class FittedShopper:
         return FittedState(
             seed=seeds.clone(),
             step=torch.zeros_like(seeds),
-            gap=arrivals.gap[drawn],
+            gap=gap,
             arrival=tokens,
             trail=trail,
             memory=memory,
@@ -238,6 +246,20 @@ class FittedShopper:
             purchase[rows] = cart[rows] * model.purchase.chance(scaled, every)
         utility[:, 0], cart[:, 0], purchase[:, 0] = -math.inf, 0.0, 0.0
         return ChoiceScores(utility, outside_features(trail) @ model.choice.outside, cart, purchase)
+
+    def foretell(self, log: ShopLog, *, seed: int = 0, progress: Progress | None = None) -> Foretold:
+        """What this shopper foretells of a log it was not fitted on.
+
+        Args:
+            log: of the same catalogue.
+            seed: draws the alternatives where choices are next views.
+            progress: told of steps.
+
+        Raises:
+            EvidenceError: the log holds nothing to judge by, or is of another catalogue.
+        """
+        cpu = self.model.to(torch.device("cpu"))
+        return Observed.by(self, log, seed=seed, progress=progress).foretold(cpu)
 
     def _trail_of(self, tokens: TokenBatch, slates: Tensor | None) -> Trail:
         """The trail that histories tell, and the slates (B, T, K) that their tokens answer, where known."""
