@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from ..datasets.log import ShopLog
-from ..datasets.schema import Event
 from ..encoders.state import StateEncoder
 from ..errors import EvidenceError
 from .choice import ChoiceWeights
@@ -24,7 +23,7 @@ from .observed import Observed
 from .randomness import gumbel, uniform
 from .replay import Progress
 from .shopper import Response, ShopperState, TokenBatch
-from .trail import Trail
+from .trail import Trail, trail_of
 
 _ARRIVAL, _LUCK, _CHOICE = 1, 2, 3  # streams of random numbers
 _CELLS = 1_000_000  # shoppers x items scored at once by `choice_scores`
@@ -235,7 +234,8 @@ class FittedShopper:
             *(part.to(self.device) for part in (tokens.items, tokens.events, tokens.gaps, tokens.lengths))
         )
         state = self.encoder.encode(tokens.items, tokens.events, tokens.gaps, tokens.lengths)
-        trail = self._trail_of(tokens, None if slates is None else slates.to(self.device))
+        answered = None if slates is None else slates.to(self.device)
+        trail = trail_of(tokens, answered, self.model.facts.price_in_category)
         model, every = self.model, torch.arange(self.n_items + 1, device=self.device)
         size = (len(state), self.n_items + 1)
         utility, cart, purchase = (torch.empty(size, device=self.device) for _ in range(3))
@@ -260,19 +260,6 @@ class FittedShopper:
         """
         cpu = self.model.to(torch.device("cpu"))
         return Observed.by(self, log, seed=seed, progress=progress).foretold(cpu)
-
-    def _trail_of(self, tokens: TokenBatch, slates: Tensor | None) -> Trail:
-        """The trail that histories tell, and the slates (B, T, K) that their tokens answer, where known."""
-        trail = Trail.start(len(tokens.lengths), self.device)
-        for place in range(int(tokens.lengths.max()) if len(tokens.lengths) else 0):
-            item, event = tokens.items[:, place], tokens.events[:, place]
-            if slates is None:
-                answers = (event == Event.IMPRESSION) | ((event >= Event.CLICK) & (event <= Event.PURCHASE))
-                trail.after_slate(item[:, None], (item > 0) & answers)
-            else:
-                trail.after_slate(slates[:, place], (slates[:, place] > 0).any(1))
-            trail.after_token(item, event, self.model.facts.price_in_category)
-        return trail
 
 
 def _moved(tokens: TokenBatch, device: torch.device) -> TokenBatch:

@@ -192,8 +192,21 @@ def nothing_for_click_rate(shopper: FittedShopper, rate: float, k: int, shoppers
     best = model.facts.popularity[1:].topk(min(k, shopper.n_items)).indices + 1
     slate = best.expand(shoppers, -1)
     utility = model.choice.utility(shopper.scaled(state.memory.state, state.trail, slate), slate).double()
-    depth = depth_log_chances(model.choice.proceed.double(), slate.shape[1])
     rest = (outside_features(state.trail) @ model.choice.with_nothing(0.0).outside).double()
+    return level_of_nothing(utility, rest, model.choice.proceed.double(), rate)
+
+
+@torch.no_grad()
+def level_of_nothing(utility: torch.Tensor, rest: torch.Tensor, proceed: torch.Tensor, rate: float) -> float:
+    """What must be added to the utility of clicking nothing for slates to be clicked at a given rate.
+
+    Args:
+        utility: (S, K) of the items.
+        rest: (S,) of nothing, as it stands.
+        proceed: (H + 1,) logits of looking on, see `choice.by_place`.
+        rate: wanted, in (0, 1).
+    """
+    depth = depth_log_chances(proceed, utility.shape[1])
     low, high = -50.0, 50.0
     for _ in range(60):  # halving 100 nats to far below what float32 tells apart
         middle = (low + high) / 2

@@ -54,20 +54,7 @@ class Observed:
             EvidenceError: the log holds none, or is of another catalogue.
         """
         model = shopper.model
-        if log.catalogue.n_items != shopper.n_items:
-            raise EvidenceError(
-                f"the log has {log.catalogue.n_items} items and the shopper {shopper.n_items}; fit it on this catalogue"
-            )
-        if model.from_slates:
-            slates = log.slates
-            occasions = Occasions.of_slates(slates)
-        else:
-            slates = None
-            occasions = next_views(log, alternatives=50, most=20_000, rng=np.random.default_rng(seed))
-        if not len(occasions):
-            raise EvidenceError(
-                f"{len(log)} sessions hold no {'slate' if model.from_slates else 'next view'} to judge by"
-            )
+        slates, occasions = judged_by(log, shopper.n_items, model.from_slates, seed)
         seen = occasions.replay(log, shopper.encoder, model.facts, model.scaling.bend, progress)
         data = occasions.data(seen, model.scaling.to(torch.device("cpu")))
         who = shopper_numbers(log)[occasions.session]
@@ -91,6 +78,26 @@ class Observed:
             return Foretold(*offered, self.slates, cart, purchase)
         at, taken = leaving_rows(self.slates, self.seen, data)
         return Foretold(*offered, self.slates, cart, purchase, model.leaving.chance(at.float(), taken))
+
+
+def judged_by(log: ShopLog, n_items: int, from_slates: bool, seed: int) -> tuple[Slates | None, Occasions]:
+    """The slates of a log, or none and its next views, that a shopper of so many items can be judged by.
+
+    Raises:
+        EvidenceError: the log holds none, or is of another catalogue.
+    """
+    if log.catalogue.n_items != n_items:
+        raise EvidenceError(
+            f"the log has {log.catalogue.n_items} items and the shopper {n_items}; fit it on this catalogue"
+        )
+    slates = log.slates if from_slates else None
+    if slates is None:
+        occasions = next_views(log, alternatives=50, most=20_000, rng=np.random.default_rng(seed))
+    else:
+        occasions = Occasions.of_slates(slates)
+    if not len(occasions):
+        raise EvidenceError(f"{len(log)} sessions hold no {'slate' if from_slates else 'next view'} to judge by")
+    return slates, occasions
 
 
 def shopper_numbers(log: ShopLog) -> Ints:

@@ -26,10 +26,16 @@ def shown_popularity(items: Ints, clicked: Ints, weight: Doubles, n_items: int) 
         weight: (S,) how often a slate counts.
         n_items: N.
     """
+    return _over_mean(expected_clicks(items, clicked, weight, n_items))
+
+
+def expected_clicks(items: Ints, clicked: Ints, weight: Doubles, n_items: int) -> Doubles:
+    """(N + 1,) clicks that an item's places would have brought any item; arguments as of `shown_popularity`."""
     hits = (clicked[:, None] == np.arange(items.shape[1])) * weight[:, None]
     shown = (items > 0) * weight[:, None]
     rate = hits.sum(0) / np.maximum(shown.sum(0), 1e-9)
-    return _over_mean(np.bincount(items.ravel(), (shown * rate).ravel(), minlength=n_items + 1))
+    counts = np.bincount(items.ravel(), (shown * rate).ravel(), minlength=n_items + 1)
+    return counts.astype(np.float64)
 
 
 def _over_mean(numbers: NDArray[Any]) -> Floats:
