@@ -99,7 +99,7 @@ def fit_step(
         inputs["encoder"] = id_of(encoder_folder, "encoder")
         check_same_items(log_folder, (encoder_folder, "encoder"))
     from ..encoders import MeanEncoder, TextEncoder, load_encoder
-    from ..simulators.fit import FitConfig, fit
+    from ..simulators import FitConfig, fit
 
     with checked():
         config = FitConfig(**(settings or {}))
