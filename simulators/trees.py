@@ -15,6 +15,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 Doubles = NDArray[np.float64]
@@ -70,10 +71,10 @@ class Trees:
         return self._booster.num_trees()
 
     def scores(self, x: Floats) -> Floats:
-        """(R,) sums of the trees for rows (R, P), each by itself."""
+        """(R,) sums of the trees for rows (R, P), each by itself, on as many threads as torch has."""
         if not len(x):
             return np.zeros(0, np.float32)
-        return self._booster.predict(np.ascontiguousarray(x), num_threads=1).astype(np.float32)
+        return self._booster.predict(np.ascontiguousarray(x), num_threads=torch.get_num_threads()).astype(np.float32)
 
     def gains(self) -> Doubles:
         """(P,) how much each column lowered the loss."""
