@@ -14,6 +14,7 @@ from scipy import sparse
 from ..datasets.schema import Event
 from ..datasets.tokens import Floats, Ints, Tokens
 from ..encoders.neighbours import item_counts
+from ..simulators.boosted import BoostedShopper
 from ..simulators.fitted import FittedShopper
 from ..simulators.shopper import TokenBatch
 from .replay import state_of
@@ -242,7 +243,7 @@ class MyopicPolicy:
 
     def __init__(
         self,
-        shopper: FittedShopper,
+        shopper: FittedShopper | BoostedShopper,
         k: int,
         value: Literal["click", "purchase", "revenue"] = "click",
         available: ArrayLike | None = None,
@@ -252,7 +253,7 @@ class MyopicPolicy:
         ranking = _Ranking(k, np.ones(shopper.n_items + 1) if available is None else available)
         self.k, self.shopper, self.value = k, shopper, value
         self.available = torch.from_numpy(ranking.available).to(shopper.device)
-        self._place = torch.log(shopper.model.choice.looked(k).clamp(min=1e-6))
+        self._place = torch.log(shopper.looked(k).clamp(min=1e-6))
 
     @torch.no_grad()
     def predict(

@@ -20,7 +20,17 @@ from typing import Any
 from ..errors import ArtefactError
 
 ARTEFACT_SCHEMA = 1
-_RECORDED = ("slatewise", "numpy", "pandas", "pyarrow", "torch", "transformers", "gymnasium", "stable-baselines3")
+_RECORDED = (
+    "slatewise",
+    "numpy",
+    "pandas",
+    "pyarrow",
+    "torch",
+    "transformers",
+    "gymnasium",
+    "stable-baselines3",
+    "lightgbm",
+)
 
 
 def package_versions() -> dict[str, str]:

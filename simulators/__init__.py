@@ -1,23 +1,31 @@
 """Simulated shoppers: the protocol, the known-truth shopper, and shoppers fitted on logs."""
 
 from .artefacts import load_shopper, save_known_truth
+from .boosted import BoostedShopper
+from .boosted_fit import BoostedConfig, fit_boosted
 from .calibration import calibration_table
 from .collect import collect_log
-from .fit import FitConfig, fit, fit_shopper
+from .fit import FitConfig, fit_shopper
+from .fit_family import fit
 from .fitted import ChoiceScores, FittedShopper
+from .foretold import Foretold
 from .known_truth import KnownTruthShopper
 from .likelihood import SlateLikelihood, slate_likelihood
 from .logging_policies import PlackettLucePolicy
 from .oracle import BestSlates, best_slates, best_slates_by_trying, regrets, slate_values
 from .priors import RANGES, Priors
 from .shopper import Response, Shopper, ShopperState, TokenBatch, without_repeats
+from .trees import TreeConfig
 
 __all__ = [
     "RANGES",
     "BestSlates",
+    "BoostedConfig",
+    "BoostedShopper",
     "ChoiceScores",
     "FitConfig",
     "FittedShopper",
+    "Foretold",
     "KnownTruthShopper",
     "PlackettLucePolicy",
     "Priors",
@@ -26,11 +34,13 @@ __all__ = [
     "ShopperState",
     "SlateLikelihood",
     "TokenBatch",
+    "TreeConfig",
     "best_slates",
     "best_slates_by_trying",
     "calibration_table",
     "collect_log",
     "fit",
+    "fit_boosted",
     "fit_shopper",
     "load_shopper",
     "regrets",

@@ -16,6 +16,8 @@ from ..datasets.known_shop import KnownShop
 from ..encoders.mean import MeanEncoder
 from ..encoders.state import StateEncoder
 from ..errors import ArtefactError
+from .boosted import BoostedShopper
+from .boosted_artefact import FAMILY, read_boosted
 from .choice import ChoiceWeights
 from .features import ItemFacts, Scaling
 from .fitted import Arrivals, FittedShopper, ShopperModel
@@ -140,7 +142,9 @@ def save_known_truth(
     return Path(folder)
 
 
-def load_shopper(folder: Path | str, *, device: torch.device | str = "cpu") -> FittedShopper | KnownTruthShopper:
+def load_shopper(
+    folder: Path | str, *, device: torch.device | str = "cpu"
+) -> FittedShopper | BoostedShopper | KnownTruthShopper:
     """Read a shopper artefact, whichever family it is of.
 
     Args:
@@ -154,6 +158,8 @@ def load_shopper(folder: Path | str, *, device: torch.device | str = "cpu") -> F
     facts = read_config(folder, KIND)["slatewise_artefact"]["facts"]
     if facts.get("family") == "known truth":
         return KnownTruthShopper(KnownShop.load(folder), device)
+    if facts.get("family") == FAMILY:
+        return read_boosted(folder, facts, device)
     try:
         tensors = load_file(folder / WEIGHTS)
         model = model_from_tensors(tensors, from_slates=bool(facts["from_slates"]))

@@ -5,26 +5,23 @@ Shapes: S slates, K slots, B bins.
 
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import NDArray
 
 from ..datasets.log import ShopLog
-from .fitted import FittedShopper
-from .likelihood import choice_chances
-from .observed import Observed, chosen_items, leaving_rows, outcomes
+from .foretold import FITTED, Foretells, Foretold
+from .observed import outcomes
 from .priors import wilson
 
 PARTS = ("examination", "choice", "cart", "purchase", "leaving")
 _COLUMNS = ["part", "group", "count", "predicted", "observed", "low", "high"]
 
 
-@torch.no_grad()
-def calibration_table(shopper: FittedShopper, log: ShopLog | Observed, *, bins: int = 10) -> pd.DataFrame:
+def calibration_table(shopper: Foretells, log: ShopLog | Foretold, *, bins: int = 10) -> pd.DataFrame:
     """Foretold and observed rates, grouped.
 
     Args:
         shopper: fitted on slates; one fitted on next views has nothing to hold against a log.
-        log: sessions that the shopper was not fitted on, or what `Observed.by` made of them.
+        log: sessions that the shopper was not fitted on, or what the shopper foretold of them.
         bins: groups of about equal size by foretold chance.
 
     Returns:
@@ -36,31 +33,28 @@ def calibration_table(shopper: FittedShopper, log: ShopLog | Observed, *, bins: 
     Raises:
         EvidenceError: the log has nothing to judge by.
     """
-    seen = log if isinstance(log, Observed) else Observed.by(shopper, log)
-    slates, data, model = seen.slates, seen.data, shopper.model.to(torch.device("cpu"))
+    seen = log if isinstance(log, Foretold) else shopper.foretell(log)
+    slates = seen.slates
     if slates is None:
         return pd.DataFrame(columns=_COLUMNS)
-    chances = choice_chances(model.choice.to(torch.device("cpu"), torch.float64), data)[1].exp().numpy()
+    chances = seen.choices[FITTED][1].exp().numpy()
     hits = slates.clicked[:, None] == np.arange(slates.items.shape[1])
     there = slates.items > 0
     place = np.broadcast_to(np.arange(1, hits.shape[1] + 1), hits.shape)
     rows = _groups("examination", place[there], chances[there], hits[there])
     rows += _groups("choice", _bins(chances[there], bins), chances[there], hits[there])
 
-    outcome, item = outcomes(slates).numpy(), chosen_items(slates)
-    took = np.flatnonzero(slates.clicked >= 0)
-    features = data.features[took, slates.clicked[took]].float()
-    for part, stage, deeper in (("cart", model.cart, 2), ("purchase", model.purchase, 3)):
-        reached = outcome[took] >= deeper - 1
-        foretold = stage.chance(features, item[took]).numpy()[reached]
-        rows += _groups(part, _bins(foretold, bins), foretold, outcome[took][reached] >= deeper)
+    outcome = outcomes(slates).numpy()
+    for part, chance, deeper in (("cart", seen.cart, 2), ("purchase", seen.purchase, 3)):
+        if chance is not None:
+            reached = outcome >= deeper - 1
+            foretold = chance.numpy()[reached]
+            rows += _groups(part, _bins(foretold, bins), foretold, outcome[reached] >= deeper)
 
-    if seen.length_biased:
-        return pd.DataFrame(rows, columns=_COLUMNS)
-    at, taken = leaving_rows(slates, seen.seen, data)
-    foretold = model.leaving.chance(at.float(), taken).numpy()
-    number = np.minimum(seen.seen.slates.numpy() + 1, 2 * bins)
-    rows += _groups("leaving", number, foretold, slates.last)
+    if seen.leaving is not None:
+        _, first = np.unique(slates.session, return_index=True)
+        number = np.arange(len(slates)) - np.repeat(first, np.diff(np.append(first, len(slates)))) + 1
+        rows += _groups("leaving", np.minimum(number, 2 * bins), seen.leaving.numpy(), slates.last)
     return pd.DataFrame(rows, columns=_COLUMNS)
 
 

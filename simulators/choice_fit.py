@@ -112,6 +112,17 @@ def _chance_of_outcome(item: Tensor, outside: Tensor, proceed: Tensor, effects: 
     return chances.gather(1, place[:, None]).squeeze(1)
 
 
+@torch.no_grad()
+def choice_chances(weights: ChoiceWeights, data: ChoiceData) -> tuple[Tensor, Tensor]:
+    """(S,) log chance of what was done, and (S, K) what slots rank by: log chance of a click, utility of next views."""
+    utility = (data.features @ weights.item + weights.effects[data.items]).masked_fill(data.items == 0, NEVER)
+    if data.correction is not None:
+        return log_likelihood(weights, data), utility
+    nothing = (data.outside * weights.outside).sum(1)
+    chances = slate_log_chances(utility, nothing, depth_log_chances(weights.proceed, utility.shape[1]))
+    return log_likelihood(weights, data), chances[:, :-1]
+
+
 class _Parameters:
     """All parameters as one vector, in units of their prior's standard deviation."""
 

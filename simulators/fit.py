@@ -1,26 +1,25 @@
 """Fit a shopper on a log: how shoppers look, choose, buy and leave, what the log told, and what had to be assumed."""
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
-from ..datasets.artefact import building, is_finished
 from ..datasets.log import ShopLog
 from ..encoders.state import StateEncoder
 from ..errors import EvidenceError
-from .artefacts import KIND, load_shopper, write_fitted
 from .calibration import calibration_table
 from .ensemble import member_parts, resampled
 from .fitted import FittedShopper, ShopperModel
+from .foretold import Foretells
 from .learn import LearnedChoice, Strengths, arrivals, learn_again, learn_choice, nothing_for_click_rate
 from .learn_after import Rest
 from .likelihood import slate_likelihood
 from .members import Parts
-from .observed import After, Observed
+from .observed import After
 from .occasions import Occasions, next_views, views
 from .priors import LEARNED, Evidence, Priors, evidence_table
 from .replay import Progress
@@ -40,8 +39,11 @@ class FitConfig:
     """Share of the sessions, the latest, kept aside to judge the fit by, in [0, 0.9]; the shopper never learns them."""
     seed: int = 0
     """Decides what is drawn where a log has more than is used."""
+    resample: int | None = None
+    """Seed that draws the log's shoppers with replacement first; none takes all once."""
     members: int = 10
-    """Members of the ensemble: fits of every weight on shoppers drawn with replacement from the log's; 0 for none."""
+    """Members of the ensemble, fits of every weight on shoppers drawn with replacement from the log's; 0 for none. The
+    boosted family has no ensemble."""
     min_clicks: int = 50
     """Clicks on slates that let choices be learnt from slates."""
     min_views: int = 200
@@ -89,55 +91,6 @@ class FitConfig:
         return Strengths(self.weight_sd, self.alike_sd, self.own_sd)
 
 
-def fit(
-    log: ShopLog,
-    encoder: StateEncoder,
-    out: Path | str,
-    *,
-    encoder_path: Path | str | None = None,
-    config: FitConfig | None = None,
-    later: ShopLog | None = None,
-    inputs: Mapping[str, str] | None = None,
-    force: bool = False,
-    progress: Progress | None = None,
-) -> FittedShopper:
-    """Fit a shopper and write it as an artefact of kind "shopper".
-
-    Args:
-        log: of the shop.
-        encoder: the shopper's own; by good practice not the agent's.
-        out: folder of the artefact.
-        encoder_path: folder of the encoder's artefact, copied into the shopper's; may be left out where the encoder can
-            write itself.
-        config: settings.
-        later: sessions to judge the fit by, of the same catalogue; then `config.held_out` keeps none of `log` aside.
-        inputs: name -> id of the artefacts read, recorded.
-        force: replace a finished folder.
-        progress: told of (done, total, words).
-
-    Returns:
-        The shopper; its `report` holds `evidence` (what was learned, what assumed), `parameters`, `held_out`,
-        `calibration` and `counts`, lists of plain rows, which are also in the artefact's facts.
-
-    Raises:
-        EvidenceError: the log holds too few clicks on slates and too few views.
-        ArtefactError: `out` holds something else, or other settings, or the encoder cannot be stored.
-    """
-    config = config or FitConfig()
-    settings = {"family": "fitted", **asdict(config)}
-    if not force and is_finished(Path(out), KIND, settings, dict(inputs or {})):
-        shopper = load_shopper(out)
-        assert isinstance(shopper, FittedShopper)
-        return shopper
-    with building(Path(out), KIND, settings, inputs, force=force) as draft:
-        shopper = fit_shopper(log, encoder, config=config, later=later, progress=progress)
-        path = None if encoder_path is None else Path(encoder_path)
-        facts = write_fitted(shopper.model, encoder, path, draft.folder)
-        shopper.report = {**shopper.report, **facts}
-        draft.facts |= shopper.report
-    return shopper
-
-
 def fit_shopper(
     log: ShopLog,
     encoder: StateEncoder,
@@ -146,27 +99,88 @@ def fit_shopper(
     later: ShopLog | None = None,
     progress: Progress | None = None,
 ) -> FittedShopper:
-    """As `fit`, but nothing is written."""
+    """A shopper that follows sessions with an encoder; nothing is written.
+
+    Args:
+        log: of the shop.
+        encoder: the shopper's own.
+        config: settings.
+        later: sessions to judge the fit by, of the same catalogue; then `config.held_out` keeps none of `log` aside.
+        progress: told of (done, total, words).
+
+    Returns:
+        The shopper, with its `report` as of `fit_family.fit`.
+
+    Raises:
+        EvidenceError: the log holds too few clicks on slates and too few views.
+    """
     config = config or FitConfig()
     rng = np.random.default_rng(config.seed)
-    train, held = _split(log, config.held_out) if later is None else (log, later)
-    from_slates = _enough(train, config)
-    train = _capped(train, config.max_slots, rng) if from_slates else train
-    if from_slates:
-        occasions = Occasions.of_slates(train.slates)
-    else:
-        occasions = next_views(train, alternatives=config.alternatives, most=config.max_next_views, rng=rng)
-    learned = learn_choice(train, occasions, encoder, config.priors, config.strengths, progress)
-    shopper, evidence, parameters = _assembled(train, encoder, learned, occasions, config, rng, progress)
-    report: dict[str, Any] = {
-        "counts": _counts(train, from_slates, len(occasions)),
-        "evidence": records(evidence_table(evidence)),
-        "parameters": parameters,
-    }
-    if held is not None:
-        report |= _judged(shopper, held, config.seed, progress)
-    shopper.report = report
+    ground = Ground.of(log, config, later, rng)
+    train, occasions, weight = ground.log, ground.occasions, ground.weight
+    learned = learn_choice(train, occasions, encoder, weight, config.priors, config.strengths, progress)
+    shopper, evidence, parameters = _assembled(ground, encoder, learned, config, rng, progress)
+    shopper.report = ground.report(shopper, evidence, parameters, config.seed, progress)
     return shopper
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """What a fit rests on, whatever kind of shopper is fitted.
+
+    Attributes:
+        log: the sessions to learn from. held: those to judge by, if any.
+        occasions: slates or next views of `log`.
+        weight: (sessions,) how often each session counts.
+    """
+
+    log: ShopLog
+    held: ShopLog | None
+    occasions: Occasions
+    weight: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, log: ShopLog, config: FitConfig, later: ShopLog | None, rng: np.random.Generator) -> "Ground":
+        """The ground of a fit; `later` sessions judge in place of the latest of `log`, and `rng` draws what is used.
+
+        Raises:
+            EvidenceError: the log holds too few clicks on slates and too few views.
+        """
+        train, held = _split(log, config.held_out) if later is None else (log, later)
+        from_slates = _enough(train, config)
+        train = _capped(train, config.max_slots, rng) if from_slates else train
+        weight = _session_weights(train, config.resample)
+        if from_slates:
+            occasions = Occasions.of_slates(train.slates)
+        else:
+            occasions = next_views(train, alternatives=config.alternatives, most=config.max_next_views, rng=rng)
+        return cls(train, held, occasions, weight)
+
+    @property
+    def from_slates(self) -> bool:
+        """Whether choices are learnt from slates; otherwise from next views."""
+        return self.occasions.correction is None
+
+    @property
+    def click_rate_known(self) -> bool:
+        """Whether the log tells how often a slate is not clicked."""
+        return self.from_slates and not _all_clicked(self.log)
+
+    def report(
+        self,
+        shopper: Foretells,
+        evidence: list[Evidence],
+        parameters: list[dict[str, Any]],
+        seed: int,
+        progress: Progress | None,
+    ) -> dict[str, Any]:
+        """Figures of a fit, see `fit_family.fit`."""
+        found: dict[str, Any] = {
+            "counts": _counts(self.log, self.from_slates, len(self.occasions)),
+            "evidence": records(evidence_table(evidence)),
+            "parameters": parameters,
+        }
+        return found if self.held is None else found | _judged(shopper, self.held, seed, progress)
 
 
 def _split(log: ShopLog, share: float) -> tuple[ShopLog, ShopLog | None]:
@@ -203,21 +217,30 @@ def _capped(log: ShopLog, most: int, rng: np.random.Generator) -> ShopLog:
     return log if share >= 1 else log.part(rng.random(len(log)) < share)
 
 
+def _session_weights(log: ShopLog, resample: int | None) -> NDArray[np.float64]:
+    """(sessions,) how often each session counts: once, or as often as its shopper was drawn."""
+    if resample is None:
+        return np.ones(len(log))
+    _, shopper = np.unique(log.sessions["shopper_id"].to_numpy(dtype=object).astype(str), return_inverse=True)
+    n = int(shopper.max()) + 1
+    drawn = np.bincount(np.random.default_rng(resample).integers(n, size=n), minlength=n)
+    return drawn[shopper].astype(np.float64)
+
+
 def _assembled(
-    log: ShopLog,
+    ground: "Ground",
     encoder: StateEncoder,
     learned: LearnedChoice,
-    occasions: Occasions,
     config: FitConfig,
     rng: np.random.Generator,
     progress: Progress | None,
 ) -> tuple[FittedShopper, list[Evidence], list[dict[str, Any]]]:
     """The shopper, what its parts rest on, and its parameters."""
-    priors, from_slates = config.priors, occasions.correction is None
-    came, session = arrivals(log, config.max_arrivals, rng, priors.arrival_views)
-    after = After.of_slates(log.slates) if from_slates else After.of_views(log, occasions)
+    log, occasions, priors = ground.log, ground.occasions, config.priors
+    came, session = arrivals(log, ground.weight, config.max_arrivals, rng, priors.arrival_views)
+    after = After.of_slates(log.slates) if ground.from_slates else After.of_views(log, occasions)
     rest = Rest(log, learned, occasions, after, config.strengths.effects(encoder), priors, config.min_events)
-    whole = rest.learn(np.ones(len(log)))
+    whole = rest.learn(ground.weight)
     model = ShopperModel(
         facts=learned.facts,
         scaling=learned.scaling,
@@ -228,22 +251,23 @@ def _assembled(
         leaving=whole.leaving.leaving,
         arrivals=came,
         prices=torch.from_numpy(log.catalogue.prices),
-        from_slates=from_slates,
+        from_slates=ground.from_slates,
         rivals={name: weights.to(torch.device("cpu")) for name, weights in learned.rivals.items()},
     )
     members: list[Parts] = []
-    for number, weight in enumerate(resampled(log, config.members, config.seed)):
+    for number, drawn in enumerate(resampled(log, config.members, config.seed)):
         if progress:
             progress(number, config.members, "fitting the ensemble")
+        weight = ground.weight * drawn
         choice = learn_again(learned, weight[occasions.session]).weights
-        members.append(member_parts(choice, rest.learn(weight, whole), weight[session]))
+        members.append(member_parts(choice, rest.learn(weight, whole), drawn[session]))
     model = replace(model, members=Parts.stacked(members) if members else None)
-    if not from_slates or _all_clicked(log):
+    if not ground.click_rate_known:
         model = _with_click_rate(model, encoder, priors)
-    shopper = FittedShopper(model, encoder)
-    evidence = [*_choice_evidence(log, learned, from_slates, priors), *whole.evidence]
-    parameters = parameter_table(learned.fit, whole.funnel.fits, whole.leaving.fit, learned.scaling, from_slates)
-    return shopper, evidence, parameters
+    shopper, fit = FittedShopper(model, encoder), learned.fit
+    looking = choice_evidence(log, occasions, fit.weights.proceed, fit.errors["proceed"], priors)
+    parameters = parameter_table(fit, whole.funnel.fits, whole.leaving.fit, learned.scaling, ground.from_slates)
+    return shopper, [*looking, *whole.evidence], parameters
 
 
 def _with_click_rate(model: ShopperModel, encoder: StateEncoder, priors: Priors) -> ShopperModel:
@@ -262,11 +286,21 @@ def _all_clicked(log: ShopLog) -> bool:
     return float((log.slates.clicked >= 0).mean()) > ALL_CLICKED
 
 
-def _choice_evidence(log: ShopLog, learned: LearnedChoice, from_slates: bool, priors: Priors) -> list[Evidence]:
-    """What the click rate and the depth looked to rest on."""
-    if not from_slates:
+def choice_evidence(
+    log: ShopLog, occasions: Occasions, proceed: Tensor, errors: NDArray[np.float64], priors: Priors
+) -> list[Evidence]:
+    """What the click rate and the depth looked to rest on.
+
+    Args:
+        log: the sessions.
+        occasions: slates or next views of it.
+        proceed: (H + 1,) logits of looking on, see `choice.by_place`.
+        errors: (H + 1,) their standard errors.
+        priors: what was assumed.
+    """
+    if occasions.correction is not None:
         return [
-            Evidence("choice among items", LEARNED, f"{len(learned.data.items)} next views", float("nan")),
+            Evidence("choice among items", LEARNED, f"{len(occasions)} next views", float("nan")),
             Evidence.assumed("click rate of a popular slate", "no slates", "click_rate", priors),
             Evidence.assumed("chance to look at the next place", "no slates", "position_decay", priors),
             Evidence.assumed("views brought along at most", "no slates", "arrival_views", priors),
@@ -277,7 +311,6 @@ def _choice_evidence(log: ShopLog, learned: LearnedChoice, from_slates: bool, pr
         rows = [Evidence.assumed("click rate of a popular slate", count, "click_rate", priors)]
     else:
         rows = [Evidence.rate("click rate of a logged slate", int(hit.sum()), len(hit), count)]
-    proceed, errors = learned.fit.weights.proceed, learned.fit.errors["proceed"]
     below = [int((log.slates.clicked > place).sum()) for place in range(len(proceed))]
     for place in {0, len(proceed) // 2, len(proceed) - 1}:
         if place == len(proceed) - 1 and below[place] < 1:
@@ -307,10 +340,10 @@ def _counts(log: ShopLog, from_slates: bool, occasions: int) -> dict[str, Any]:
     }
 
 
-def _judged(shopper: FittedShopper, held: ShopLog, seed: int, progress: Progress | None) -> dict[str, Any]:
+def _judged(shopper: Foretells, held: ShopLog, seed: int, progress: Progress | None) -> dict[str, Any]:
     """What the sessions kept aside say; nothing where they hold no occasion."""
     try:
-        seen = Observed.by(shopper, held, seed=seed, progress=progress)
+        seen = shopper.foretell(held, seed=seed, progress=progress)
     except EvidenceError:
         return {}
     judged = slate_likelihood(shopper, seen, seed=seed)

@@ -12,17 +12,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..datasets.schema import Event
+from ..datasets.log import ShopLog
 from ..encoders.state import StateEncoder
 from ..errors import EvidenceError
 from .choice import ChoiceWeights
 from .features import ItemFacts, Scaling, item_features, outside_features
+from .foretold import Foretold
 from .funnel import Stage, outcome_codes
 from .leaving import Leaving, leaving_features, mean_match
 from .members import Expected, Parts, expected
+from .observed import Observed
 from .randomness import gumbel, uniform
+from .replay import Progress
 from .shopper import Response, ShopperState, TokenBatch
-from .trail import Trail
+from .trail import Trail, trail_of
 
 _ARRIVAL, _LUCK, _CHOICE, _MEMBER = 1, 2, 3, 4  # streams of random numbers
 _CELLS = 1_000_000  # shoppers x items scored at once by `choice_scores`
@@ -62,6 +65,10 @@ class Arrivals:
         """Some of them, as often as `which` names each."""
         tokens = TokenBatch(*(getattr(self.tokens, one.name)[which] for one in fields(TokenBatch)))
         return Arrivals(tokens, self.gap[which])
+
+    def drawn(self, seeds: Tensor) -> Tensor:
+        """(B,) int64 rows: how the shopper of each of the (B,) seeds arrives."""
+        return drawn_below(seeds, _ARRIVAL, len(self.gap))
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +202,7 @@ class FittedShopper:
 
     def whose(self, seeds: Tensor) -> Tensor | None:
         """(B,) int64 the member that each of these shoppers is of; none where they are not drawn of an ensemble."""
-        return _drawn(seeds.to(self.device), _MEMBER, self.members) if self.drawn else None
+        return drawn_below(seeds.to(self.device), _MEMBER, self.members) if self.drawn else None
 
     def looked(self, k: int) -> Tensor:
         """(k,) chance that each place of a slate is looked at; the first 1, then falling."""
@@ -209,11 +216,10 @@ class FittedShopper:
             seeds: (B,) int64.
         """
         seeds = seeds.to(self.device)
-        arrivals = self.model.arrivals
-        drawn, who = _drawn(seeds, _ARRIVAL, len(arrivals.gap)), self.whose(seeds)
+        drawn, who = self.model.arrivals.drawn(seeds), self.whose(seeds)
         if who is not None and self.model.members is not None:
             drawn = self.model.members.arrivals[who, drawn]
-        came = arrivals.rows(drawn)
+        came = self.model.arrivals.rows(drawn)
         tokens = came.tokens
         trail, memory = Trail.start(len(seeds), self.device), self.encoder.start(len(seeds))
         for place in range(int(tokens.lengths.max()) if len(seeds) else 0):
@@ -309,7 +315,8 @@ class FittedShopper:
             *(part.to(self.device) for part in (tokens.items, tokens.events, tokens.gaps, tokens.lengths))
         )
         state = self.encoder.encode(tokens.items, tokens.events, tokens.gaps, tokens.lengths)
-        trail = self._trail_of(tokens, None if slates is None else slates.to(self.device))
+        answered = None if slates is None else slates.to(self.device)
+        trail = trail_of(tokens, answered, self.model.facts.price_in_category)
         model, every = self.model, torch.arange(self.n_items + 1, device=self.device)
         size = (len(state), self.n_items + 1)
         utility, cart, purchase = (torch.empty(size, device=self.device) for _ in range(3))
@@ -321,21 +328,22 @@ class FittedShopper:
         utility[:, 0], cart[:, 0], purchase[:, 0] = -math.inf, 0.0, 0.0
         return ChoiceScores(utility, outside_features(trail) @ model.choice.outside, cart, purchase)
 
-    def _trail_of(self, tokens: TokenBatch, slates: Tensor | None) -> Trail:
-        """The trail that histories tell, and the slates (B, T, K) that their tokens answer, where known."""
-        trail = Trail.start(len(tokens.lengths), self.device)
-        for place in range(int(tokens.lengths.max()) if len(tokens.lengths) else 0):
-            item, event = tokens.items[:, place], tokens.events[:, place]
-            if slates is None:
-                answers = (event == Event.IMPRESSION) | ((event >= Event.CLICK) & (event <= Event.PURCHASE))
-                trail.after_slate(item[:, None], (item > 0) & answers)
-            else:
-                trail.after_slate(slates[:, place], (slates[:, place] > 0).any(1))
-            trail.after_token(item, event, self.model.facts.price_in_category)
-        return trail
+    def foretell(self, log: ShopLog, *, seed: int = 0, progress: Progress | None = None) -> Foretold:
+        """What this shopper foretells of a log it was not fitted on.
+
+        Args:
+            log: of the same catalogue.
+            seed: draws the alternatives where choices are next views.
+            progress: told of steps.
+
+        Raises:
+            EvidenceError: the log holds nothing to judge by, or is of another catalogue.
+        """
+        cpu = self.model.to(torch.device("cpu"))
+        return Observed.by(self, log, seed=seed, progress=progress).foretold(cpu)
 
 
-def _drawn(seeds: Tensor, stream: int, n: int) -> Tensor:
+def drawn_below(seeds: Tensor, stream: int, n: int) -> Tensor:
     """(B,) int64 below n, each by its seed."""
     return (uniform(seeds, 0, stream, 1).squeeze(1) * n).long().clamp(max=n - 1)
 

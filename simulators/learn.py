@@ -92,6 +92,7 @@ def learn_choice(
     log: ShopLog,
     occasions: Occasions,
     encoder: StateEncoder,
+    weight: NDArray[np.float64],
     priors: Priors,
     strengths: Strengths,
     progress: Progress | None = None,
@@ -102,22 +103,23 @@ def learn_choice(
         log: the sessions.
         occasions: slates or next views of it.
         encoder: the shopper's.
+        weight: (sessions,) how often each session counts.
         priors: of how far shoppers look.
         strengths: of the priors of weights.
         progress: told of steps.
     """
     n_items, session = log.catalogue.n_items, occasions.session
-    facts = item_facts(log.catalogue, _popularity(log, occasions))
+    facts = item_facts(log.catalogue, _popularity(log, occasions, weight))
     seen = occasions.replay(log, encoder, facts.to(encoder.item_vectors.device), 0.0, progress)
     filled = torch.from_numpy(occasions.items > 0)
     bend = float(np.quantile(seen.raw[..., MATCH][filled].numpy(), BEND_AT))
     bent(seen.raw, bend)
     if occasions.correction is not None:
         viewer, _, viewed = views(log)
-        rest = without_own_views(session, occasions.items, viewer, viewed, n_items)
+        rest = without_own_views(session, occasions.items, viewer, viewed, weight[viewer], n_items)
         seen.raw[..., POPULARITY] = torch.from_numpy(rest)
     scaling = Scaling.of(seen.raw, filled, bend)
-    data = occasions.data(seen, scaling)
+    data = occasions.data(seen, scaling, weight[session])
     full = ChoicePrior(weight_sd=strengths.weight, effects=strengths.effects(encoder), proceed=priors.position_decay)
     if progress:
         progress(0, 1 + len(RIVALS), "fitting examination and choice")
@@ -144,18 +146,22 @@ def learn_again(learned: LearnedChoice, weight: NDArray[np.float64]) -> ChoiceFi
     return fit_choice(data, prior, len(effects.vectors) - 1, errors=False, start=learned.fit, rounds=1)
 
 
-def _popularity(log: ShopLog, occasions: Occasions) -> NDArray[np.float32]:
+def _popularity(log: ShopLog, occasions: Occasions, weight: NDArray[np.float64]) -> NDArray[np.float32]:
     n_items = log.catalogue.n_items
     if occasions.correction is None:
-        return shown_popularity(occasions.items, occasions.clicked, n_items)
-    return viewed_popularity(views(log)[2], n_items)
+        return shown_popularity(occasions.items, occasions.clicked, weight[occasions.session], n_items)
+    viewer, _, viewed = views(log)
+    return viewed_popularity(viewed, weight[viewer], n_items)
 
 
-def arrivals(log: ShopLog, most: int, rng: np.random.Generator, views_kept: int) -> tuple[Arrivals, Ints]:
+def arrivals(
+    log: ShopLog, weight: NDArray[np.float64], most: int, rng: np.random.Generator, views_kept: int
+) -> tuple[Arrivals, Ints]:
     """What shoppers had done before their first slate, and the (A,) sessions in which they had.
 
     Args:
         log: the sessions.
+        weight: (sessions,) how often each session counts; whole numbers.
         most: arrivals kept; drawn at random where there are more.
         rng: draws them.
         views_kept: in a log without slates, tokens at most that count as done before the first slate.
@@ -167,9 +173,10 @@ def arrivals(log: ShopLog, most: int, rng: np.random.Generator, views_kept: int)
     else:
         session = np.flatnonzero(tokens.lengths > 0)
         upto = np.minimum(views_kept, tokens.lengths[session] - 1)
-    if len(session) > most:
-        kept = np.sort(rng.choice(len(session), most, replace=False))
-        session, upto = session[kept], upto[kept]
+    kept = np.repeat(np.arange(len(session)), weight[session].astype(np.int64))
+    if len(kept) > most:
+        kept = np.sort(rng.choice(kept, most, replace=False))
+    session, upto = session[kept], upto[kept]
     history = tokens.histories(session, upto=upto, last=ARRIVAL_WIDTH)
     gaps = history.gaps.copy()
     gaps[:, 0] = 0
@@ -201,8 +208,21 @@ def nothing_for_click_rate(shopper: FittedShopper, rate: float, k: int, shoppers
     best = model.facts.popularity[1:].topk(min(k, shopper.n_items)).indices + 1
     slate = best.expand(shoppers, -1)
     utility = model.choice.utility(shopper.scaled(state.memory.state, state.trail, slate), slate).double()
-    depth = depth_log_chances(model.choice.proceed.double(), slate.shape[1])
     rest = (outside_features(state.trail) @ model.choice.with_nothing(0.0).outside).double()
+    return level_of_nothing(utility, rest, model.choice.proceed.double(), rate)
+
+
+@torch.no_grad()
+def level_of_nothing(utility: torch.Tensor, rest: torch.Tensor, proceed: torch.Tensor, rate: float) -> float:
+    """What must be added to the utility of clicking nothing for slates to be clicked at a given rate.
+
+    Args:
+        utility: (S, K) of the items.
+        rest: (S,) of nothing, as it stands.
+        proceed: (H + 1,) logits of looking on, see `choice.by_place`.
+        rate: wanted, in (0, 1).
+    """
+    depth = depth_log_chances(proceed, utility.shape[1])
     low, high = -50.0, 50.0
     for _ in range(60):  # halving 100 nats to far below what float32 tells apart
         middle = (low + high) / 2

@@ -19,6 +19,9 @@ from .occasions import Occasions
 from .priors import LEARNED, Evidence, Priors
 from .replay import Replay
 
+FUNNEL_STEPS = {"cart": 2, "purchase": 3}
+"""Steps after a click, in order -> code of `funnel.OUTCOMES` of who passed."""
+
 
 @dataclass(frozen=True, slots=True)
 class LearnedFunnel:
@@ -48,24 +51,60 @@ def learn_funnel(
     outcome, item, often = after.outcome[took], after.item[took], weight[took]
     features = data.features.numpy()[took, data.clicked.numpy()[took]]
     stages, fits, evidence = {}, {}, []
-    for step, depth in (("cart", 2), ("purchase", 3)):
+    for step in FUNNEL_STEPS:
+        counted = StepCount.of(step, outcome, often, priors, least)
+        reached, passed = counted.reached, counted.passed
+        evidence.append(counted.evidence)
+        if counted.rate is None:
+            begin = start.fits.get(step) if start else None
+            stages[step], fits[step] = fit_stage(
+                features[reached], item[reached], passed, often[reached], effects=effects, start=begin
+            )
+        else:
+            stages[step] = Stage.constant(counted.rate, len(effects.vectors) - 1)
+    return LearnedFunnel(stages["cart"], stages["purchase"], fits, evidence)
+
+
+@dataclass(frozen=True, slots=True)
+class StepCount:
+    """Who got as far as a step of the funnel, and who passed it.
+
+    Attributes:
+        reached: (C,) of the clicks, which got so far. passed: (R,) of these, which passed.
+        rate: the chance for all, where there is too little to learn from; otherwise none.
+        evidence: what the step rests on.
+    """
+
+    reached: NDArray[np.bool_]
+    passed: NDArray[np.bool_]
+    rate: float | None
+    evidence: Evidence
+
+    @classmethod
+    def of(
+        cls, step: str, outcome: NDArray[np.int64], weight: NDArray[np.float64], priors: Priors, least: int
+    ) -> "StepCount":
+        """Count a step.
+
+        Args:
+            step: of `FUNNEL_STEPS`.
+            outcome: (C,) codes of `funnel.OUTCOMES` of clicks.
+            weight: (C,) how often each counts.
+            priors: for a step without events.
+            least: events, and times without one, that let a step be learnt.
+        """
+        depth = FUNNEL_STEPS[step]
         reached = outcome >= depth - 1
-        passed, w = outcome[reached] >= depth, often[reached]
+        passed, w = outcome[reached] >= depth, weight[reached]
         got, tries = float(w @ passed), float(w.sum())
         words = "chance of a cart given a click" if depth == 2 else "chance of a purchase given a cart"
         count = f"{passed.sum()} {step}s of {reached.sum()} {'clicks' if depth == 2 else 'carts'}"
         if got >= least and tries - got >= least:
-            begin = start.fits.get(step) if start else None
-            stages[step], fits[step] = fit_stage(
-                features[reached], item[reached], passed, w, effects=effects, start=begin
-            )
-            evidence.append(Evidence.rate(words, int(passed.sum()), int(reached.sum()), count))
-            continue
+            return cls(reached, passed, None, Evidence.rate(words, int(passed.sum()), int(reached.sum()), count))
         prior = priors.cart_rate if depth == 2 else priors.purchase_rate
         rate = (got + least * prior) / (tries + least) if got else prior
-        stages[step] = Stage.constant(rate, len(effects.vectors) - 1)
-        evidence.append(Evidence.drawn(words, count, f"{step}_rate", priors, rate, int(got), int(tries)))
-    return LearnedFunnel(stages["cart"], stages["purchase"], fits, evidence)
+        drawn = Evidence.drawn(words, count, f"{step}_rate", priors, rate, int(got), int(tries))
+        return cls(reached, passed, rate, drawn)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +134,7 @@ def learn_leaving(
 ) -> LearnedLeaving:
     """Fit the hazard of leaving; with fewer than `least` slates that were, or were not, a session's last: assume it."""
     n_items, last = len(effects.vectors) - 1, slates.last
-    ends, sessions = int(last.sum()), len(np.unique(slates.session))
+    ends = int(last.sum())
     if min(ends, len(last) - ends) < least:
         return assumed_leaving(n_items, priors, f"{ends} last slates of {len(last)}")
     features, taken = leaving_rows(slates, seen, data)
@@ -112,11 +151,15 @@ def learn_leaving(
         prior=effects,
         start=start and start.fit,
     )
+    return LearnedLeaving(leaving_from(fit), fit, session_length(slates))
+
+
+def session_length(slates: Slates) -> Evidence:
+    """What the hazard of leaving rests on, where it was learnt."""
     length = np.bincount(np.unique(slates.session, return_inverse=True)[1])
-    margin = 1.96 * float(length.std()) / np.sqrt(sessions)
+    margin = 1.96 * float(length.std()) / np.sqrt(len(length))
     mean = float(length.mean())
-    evidence = Evidence("mean slates a session", LEARNED, f"{sessions} sessions", mean, mean - margin, mean + margin)
-    return LearnedLeaving(leaving_from(fit), fit, evidence)
+    return Evidence("mean slates a session", LEARNED, f"{len(length)} sessions", mean, mean - margin, mean + margin)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,12 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..datasets.log import ShopLog
-from .choice import NEVER, ChoiceWeights, depth_log_chances, slate_log_chances
-from .choice_fit import ChoiceData, log_likelihood
-from .fitted import FittedShopper
-from .observed import Observed
-
-FITTED = "fitted"
+from .choice_fit import ChoiceData
+from .foretold import FITTED, Foretells, Foretold
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,49 +36,35 @@ class SlateLikelihood:
 
 
 def slate_likelihood(
-    shopper: FittedShopper, log: ShopLog | Observed, *, resamples: int = 1000, seed: int = 0
+    shopper: Foretells, log: ShopLog | Foretold, *, resamples: int = 1000, seed: int = 0
 ) -> SlateLikelihood:
     """Judge a fitted shopper's choices on a log that it was not fitted on.
 
     Args:
         shopper: with its rivals, fitted in the same way with features switched off.
-        log: later sessions, or other shoppers; or what `Observed.by` made of it.
+        log: later sessions, or other shoppers; or what the shopper foretold of it.
         resamples: bootstrap samples behind the intervals: of shoppers, whose sessions are alike.
         seed: of the bootstrap.
 
     Raises:
         EvidenceError: the log has nothing to judge by.
     """
-    seen = log if isinstance(log, Observed) else Observed.by(shopper, log)
-    cpu = torch.device("cpu")
-    models = {FITTED: shopper.model.choice, **shopper.model.rivals}
-    rows = {name: choice_chances(weights.to(cpu, torch.float64), seen.data) for name, weights in models.items()}
-    own = rows[FITTED][0]
+    seen = log if isinstance(log, Foretold) else shopper.foretell(log)
+    own = seen.choices[FITTED][0]
     _, shopper_of = np.unique(seen.shopper, return_inverse=True)
     table = []
-    for name, (log_chance, chances) in rows.items():
+    for name, (log_chance, chances) in seen.choices.items():
         gain = (own - log_chance).numpy()
         low, high = bootstrap_mean(gain, shopper_of, resamples, seed) if name != FITTED else (0.0, 0.0)
-        auc = within_slate_auc(chances, seen.data)
+        auc = within_slate_auc(chances, seen)
         table.append((name, float(log_chance.mean()), float(gain.mean()), low, high, auc))
-    clicks = int((seen.data.clicked >= 0).sum())
+    clicks = int((seen.clicked >= 0).sum())
     frame = pd.DataFrame(table, columns=["model", "log_likelihood", "gain", "low", "high", "auc"])
-    shoppers, sessions = int(shopper_of.max()) + 1, len(np.unique(seen.occasions.session))
+    shoppers, sessions = int(shopper_of.max()) + 1, len(np.unique(seen.session))
     return SlateLikelihood(shoppers, sessions, len(own), clicks, frame)
 
 
-@torch.no_grad()
-def choice_chances(weights: ChoiceWeights, data: ChoiceData) -> tuple[Tensor, Tensor]:
-    """(S,) log chance of what was done, and (S, K) what slots rank by: log chance of a click, utility of next views."""
-    utility = (data.features @ weights.item + weights.effects[data.items]).masked_fill(data.items == 0, NEVER)
-    if data.correction is not None:
-        return log_likelihood(weights, data), utility
-    nothing = (data.outside * weights.outside).sum(1)
-    chances = slate_log_chances(utility, nothing, depth_log_chances(weights.proceed, utility.shape[1]))
-    return log_likelihood(weights, data), chances[:, :-1]
-
-
-def within_slate_auc(chances: Tensor, data: ChoiceData) -> float:
+def within_slate_auc(chances: Tensor, data: ChoiceData | Foretold) -> float:
     """Chance that the item clicked ranks above another of its slate, ties half; nan without clicks.
 
     Args:

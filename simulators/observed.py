@@ -4,6 +4,7 @@ Shapes: S occasions, K slots, F item features.
 """
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -14,12 +15,15 @@ from ..datasets.log import ShopLog, Slates
 from ..datasets.schema import Event
 from ..datasets.tokens import Ints
 from ..errors import EvidenceError
-from .choice_fit import ChoiceData
-from .fitted import FittedShopper
+from .choice_fit import ChoiceData, choice_chances
+from .foretold import FITTED, Foretold
 from .funnel import outcome_codes
 from .leaving import leaving_features, mean_match
 from .occasions import Occasions, next_views
 from .replay import Progress, Replay
+
+if TYPE_CHECKING:
+    from .fitted import FittedShopper, ShopperModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,31 +45,59 @@ class Observed:
     length_biased: bool
 
     @classmethod
-    def by(cls, shopper: FittedShopper, log: ShopLog, *, seed: int = 0, progress: Progress | None = None) -> "Observed":
+    def by(
+        cls, shopper: "FittedShopper", log: ShopLog, *, seed: int = 0, progress: Progress | None = None
+    ) -> "Observed":
         """A log as `shopper` sees it: its slates, or its next views if the shopper was fitted on next views.
 
         Raises:
             EvidenceError: the log holds none, or is of another catalogue.
         """
         model = shopper.model
-        if log.catalogue.n_items != shopper.n_items:
-            raise EvidenceError(
-                f"the log has {log.catalogue.n_items} items and the shopper {shopper.n_items}; fit it on this catalogue"
-            )
-        if model.from_slates:
-            slates = log.slates
-            occasions = Occasions.of_slates(slates)
-        else:
-            slates = None
-            occasions = next_views(log, alternatives=50, most=20_000, rng=np.random.default_rng(seed))
-        if not len(occasions):
-            raise EvidenceError(
-                f"{len(log)} sessions hold no {'slate' if model.from_slates else 'next view'} to judge by"
-            )
+        slates, occasions = judged_by(log, shopper.n_items, model.from_slates, seed)
         seen = occasions.replay(log, shopper.encoder, model.facts, model.scaling.bend, progress)
         data = occasions.data(seen, model.scaling.to(torch.device("cpu")))
         who = shopper_numbers(log)[occasions.session]
         return cls(occasions, seen, data, slates, who, bool(log.facts.get("length_biased")))
+
+    @torch.no_grad()
+    def foretold(self, model: "ShopperModel") -> Foretold:
+        """What a model, on the CPU, foretells of it."""
+        data, models = self.data, {FITTED: model.choice, **model.rivals}
+        choices = {
+            name: choice_chances(weights.to(torch.device("cpu"), torch.float64), data)
+            for name, weights in models.items()
+        }
+        offered = (self.occasions.session, self.shopper, data.items, data.clicked, choices)
+        if self.slates is None:
+            return Foretold(*offered)
+        item, hit = chosen_items(self.slates), data.clicked >= 0
+        features = data.features[torch.arange(len(item)), data.clicked.clamp(min=0)].float()
+        cart, purchase = (stage.chance(features, item) * hit for stage in (model.cart, model.purchase))
+        if self.length_biased:
+            return Foretold(*offered, self.slates, cart, purchase)
+        at, taken = leaving_rows(self.slates, self.seen, data)
+        return Foretold(*offered, self.slates, cart, purchase, model.leaving.chance(at.float(), taken))
+
+
+def judged_by(log: ShopLog, n_items: int, from_slates: bool, seed: int) -> tuple[Slates | None, Occasions]:
+    """The slates of a log, or none and its next views, that a shopper of so many items can be judged by.
+
+    Raises:
+        EvidenceError: the log holds none, or is of another catalogue.
+    """
+    if log.catalogue.n_items != n_items:
+        raise EvidenceError(
+            f"the log has {log.catalogue.n_items} items and the shopper {n_items}; fit it on this catalogue"
+        )
+    slates = log.slates if from_slates else None
+    if slates is None:
+        occasions = next_views(log, alternatives=50, most=20_000, rng=np.random.default_rng(seed))
+    else:
+        occasions = Occasions.of_slates(slates)
+    if not len(occasions):
+        raise EvidenceError(f"{len(log)} sessions hold no {'slate' if from_slates else 'next view'} to judge by")
+    return slates, occasions
 
 
 def shopper_numbers(log: ShopLog) -> Ints:

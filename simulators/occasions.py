@@ -63,15 +63,15 @@ class Occasions:
             progress=progress,
         )
 
-    def data(self, seen: Replay, scaling: Scaling) -> ChoiceData:
-        """What the likelihood reads; each occasion counts once."""
+    def data(self, seen: Replay, scaling: Scaling, weight: NDArray[np.float64] | None = None) -> ChoiceData:
+        """What the likelihood reads; `weight` (S,) is how often each occasion counts, once by default."""
         return ChoiceData(
             features=scaling(seen.raw).to(torch.float64),
             items=torch.from_numpy(self.items),
             outside=seen.outside.to(torch.float64),
             clicked=torch.from_numpy(self.clicked),
             session=torch.from_numpy(self.session),
-            weight=torch.ones(len(self), dtype=torch.float64),
+            weight=torch.from_numpy(np.ones(len(self)) if weight is None else weight),
             correction=None if self.correction is None else torch.from_numpy(self.correction),
         )
 

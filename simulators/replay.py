@@ -70,13 +70,62 @@ def replay(
         torch.zeros(n, len(OUTSIDE_FEATURES)),
         *(torch.zeros(n, dtype=torch.int64) for _ in range(3)),
     )
+    price, vectors = facts.price_in_category, encoder.item_vectors
+    for moment in follow(tokens, session, before, items, price=price, encoder=encoder, shown=shown, progress=progress):
+        rows, trail = moment.rows, moment.trail
+        assert moment.state is not None
+        found.raw[rows] = item_features(moment.state, trail, moment.items, vectors, facts, bend).cpu()
+        found.outside[rows] = outside_features(trail).cpu()
+        found.slates[rows], found.idle[rows] = trail.slates.cpu(), trail.idle.cpu()
+        found.last_clicked[rows] = trail.clicked[:, 0].cpu()
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """Some of the sets of items, each before the eyes of its shopper.
+
+    Attributes:
+        rows: (R,) int64 which sets they are, on the CPU.
+        items: (R, K) the items. trail: of the R shoppers. state: (R, D) of the encoder; none without one.
+    """
+
+    rows: Tensor
+    items: Tensor
+    trail: Trail
+    state: Tensor | None
+
+
+@torch.no_grad()
+def follow(
+    tokens: Tokens,
+    session: Ints,
+    before: Ints,
+    items: Ints,
+    *,
+    price: Tensor,
+    encoder: StateEncoder | None = None,
+    shown: bool = True,
+    progress: Progress | None = None,
+) -> Iterator[Moment]:
+    """Come by S sets of items as their shoppers did; arguments as of `replay`.
+
+    Args:
+        tokens: of the sessions.
+        session: (S,) session numbers, non-decreasing.
+        before: (S,) how many of the session's tokens came before.
+        items: (S, K) items, 0 in empty slots; those of one session in order of time.
+        price: (N + 1,) standardised price within the category, which trails add up.
+        encoder: of the states, if they are wanted.
+        shown: whether the items were slates, which trails remember.
+        progress: told how many sets are done.
+    """
     done = 0
     for sessions, rows in _chunks(session, before):
-        _follow(found, tokens, sessions, rows, session, before, items, encoder, facts, bend, shown)
+        yield from _follow(tokens, sessions, rows, session, before, items, price, encoder, shown)
         done += len(rows)
         if progress:
-            progress(done, n, "following sessions")
-    return found
+            progress(done, len(items), "following sessions")
 
 
 def _chunks(session: Ints, before: Ints) -> Iterator[tuple[Ints, Ints]]:
@@ -107,40 +156,34 @@ def _moments(session: Ints, before: Ints) -> Iterator[tuple[int, Ints]]:
 
 
 def _follow(
-    found: Replay,
     tokens: Tokens,
     sessions: Ints,
     rows: Ints,
     session: Ints,
     before: Ints,
     items: Ints,
-    encoder: StateEncoder,
-    facts: ItemFacts,
-    bend: float,
+    price: Tensor,
+    encoder: StateEncoder | None,
     shown: bool,
-) -> None:
-    """Fill `found` at `rows`, the slates of `sessions`."""
-    device = encoder.item_vectors.device
+) -> Iterator[Moment]:
+    """The moments of `rows`, the sets of items of `sessions`."""
+    device = price.device
     local = np.searchsorted(sessions, session[rows])
     needed = np.zeros(len(sessions), np.int64)
     np.maximum.at(needed, local, before[rows])
     history = tokens.histories(sessions, upto=needed)
-    memory, trail = encoder.start(len(sessions)), Trail.start(len(sessions), device)
-    at = 0
+    memory = None if encoder is None else encoder.start(len(sessions))
+    trail, at = Trail.start(len(sessions), device), 0
     for moment, group in _moments(local, before[rows]):
         for place in range(at, moment):
             item, event, gap = token_at(history, place, device)
-            memory = encoder.step(memory, item, event, gap)
-            trail.after_token(item, event, facts.price_in_category)
+            memory = None if encoder is None else encoder.step(memory, item, event, gap)
+            trail.after_token(item, event, price)
         at = moment
-        here, target = torch.from_numpy(local[group]), torch.from_numpy(rows[group])
+        there = torch.from_numpy(local[group]).to(device)
         slate = torch.from_numpy(items[rows[group]]).to(device)
-        there = here.to(device)
         now = trail.rows(there)
-        found.raw[target] = item_features(memory.state[there], now, slate, encoder.item_vectors, facts, bend).cpu()
-        found.outside[target] = outside_features(now).cpu()
-        found.slates[target], found.idle[target] = now.slates.cpu(), now.idle.cpu()
-        found.last_clicked[target] = now.clicked[:, 0].cpu()
+        yield Moment(torch.from_numpy(rows[group]), slate, now, None if memory is None else memory.state[there])
         if shown:
             now.after_slate(slate)
             trail.put(there, now)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..datasets.schema import Event
-from .shopper import Rows
+from .shopper import Rows, TokenBatch
 
 SHOWN_KEPT = 64
 """Latest slots shown whose items count as shown before."""
@@ -96,6 +96,27 @@ class Trail(Rows):
     def rows(self, which: Tensor) -> Self:
         """A copy of some rows."""
         return type(self)(*(getattr(self, one.name)[which] for one in fields(self)))
+
+
+def trail_of(tokens: TokenBatch, slates: Tensor | None, price: Tensor) -> Trail:
+    """The trail that histories tell.
+
+    Args:
+        tokens: B histories.
+        slates: (B, T, K) int64 the slates that their tokens answer, zeros where they answer none; without them each
+            counts as the one item its token holds.
+        price: (N + 1,) standardised price within the category, entry 0 is 0.
+    """
+    trail = Trail.start(len(tokens.lengths), price.device)
+    for place in range(int(tokens.lengths.max()) if len(tokens.lengths) else 0):
+        item, event = tokens.items[:, place], tokens.events[:, place]
+        if slates is None:
+            answers = (event == Event.IMPRESSION) | ((event >= Event.CLICK) & (event <= Event.PURCHASE))
+            trail.after_slate(item[:, None], (item > 0) & answers)
+        else:
+            trail.after_slate(slates[:, place], (slates[:, place] > 0).any(1))
+        trail.after_token(item, event, price)
+    return trail
 
 
 def _pushed(kept: Tensor, items: Tensor, there: Tensor) -> Tensor:

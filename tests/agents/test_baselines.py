@@ -97,11 +97,8 @@ class Chooser:
     n_items, device = 3, torch.device("cpu")
     prices = torch.tensor([0.0, 1.0, 10.0, 100.0])
 
-    class model:  # noqa: N801
-        class choice:  # noqa: N801
-            @staticmethod
-            def looked(k: int) -> torch.Tensor:
-                return torch.ones(k)
+    def looked(self, k: int) -> torch.Tensor:
+        return torch.ones(k)
 
     def choice_scores(self, tokens: Any, slates: torch.Tensor | None = None) -> ChoiceScores:
         self.told = slates

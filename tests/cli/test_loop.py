@@ -44,6 +44,23 @@ def test_what_the_steps_found_is_told(loop: Any, shop_files: Path) -> None:
     assert (parity["histories"], parity["different"], parity["equal"] + parity["tied"]) == (20, 0, 20)
 
 
+def test_shoppers_of_the_second_family_need_no_encoder_and_judge(
+    loop: Any, command: Callable[..., Any], tmp_path: Path
+) -> None:
+    out = tmp_path / "boosted"
+    words = ["fit", loop / "log", "--family", "boosted", "--out", out, "--json"]
+    fitted = command(*words)
+    assert (fitted.code, fitted.json["family"]) == (0, "boosted")
+    assert {row["model"] for row in fitted.json["held_out"]} >= {"fitted", "position and popularity"}
+    assert command(*words).json == fitted.json
+    assert [path.name for path in tmp_path.iterdir()] == ["boosted"]
+    evaluate = [*loop.words["evaluate"], "--judge", f"second family={out}"]
+    evaluate[evaluate.index("--out") + 1] = tmp_path / "evaluation"
+    judged = command(*evaluate, "--json")
+    assert judged.code == 0, judged
+    assert {row["simulator"] for row in judged.json["summary"]} == {"fitted shopper", "second family"}
+
+
 @pytest.mark.parametrize("step", STEPS)
 def test_a_finished_step_given_again_is_kept(loop: Any, command: Callable[..., Any], step: str) -> None:
     folder = loop / FOLDERS.get(step, "evaluation")

@@ -56,7 +56,11 @@ app.command(
     )
 )(pretrain)
 app.command(epilog=example("slatewise grow work/log2 --encoder work/encoder --out work/encoder2"))(grow)
-app.command(epilog=example("slatewise fit work/log --out work/shopper"))(fit)
+app.command(
+    epilog=example(
+        "slatewise fit work/log --out work/shopper", "slatewise fit work/log --family boosted --out work/judge"
+    )
+)(fit)
 app.command(
     epilog=example(
         "slatewise train work/log --encoder work/encoder --shopper work/shopper \\", "  --agent ppo --out work/ppo"

@@ -10,6 +10,7 @@ from .console import Reporter, reported
 from .inputs import HELD_OUT
 from .options import (
     EncoderFolder,
+    Family,
     Force,
     HeldOut,
     Json,
@@ -28,6 +29,9 @@ from .showing import show_evidence, show_learning
 def fit(
     log: Log,
     out: Out,
+    family: Annotated[
+        Family, typer.Option(help="`transformer`: states of an encoder; `boosted`: trees over hand-made columns.")
+    ] = Family.transformer,
     encoder: Annotated[
         Path | None,
         typer.Option(help="The shopper's encoder; one is pretrained into OUT-encoder, on the other half, if left out."),
@@ -58,6 +62,10 @@ def fit(
     quantity whether the log told it, and how surely, or it was assumed.
 
     **Assumes** what a log cannot tell: named priors with ranges, which `--click-rate` and `--slates-per-session` set.
+
+    **Two families**, so that no agent is judged by its teacher alone: train in one, and give the other to `evaluate
+    --judge`. `boosted` needs no encoder. It learns from the half of the shoppers that `transformer` leaves to its
+    encoder, so that the two share no shopper's choices, and neither states nor form.
     """
     reporter = Reporter(as_json, quiet)
     priors = {"click_rate": click_rate, "slates_per_session": slates_per_session}
@@ -66,6 +74,7 @@ def fit(
             reporter,
             log,
             out,
+            family=family.value,
             encoder=encoder,
             text_model=text_model,
             held_out=held_out,

@@ -14,6 +14,13 @@ class Learner(StrEnum):
     dqn = "dqn"
 
 
+class Family(StrEnum):
+    """Kinds of fitted shoppers."""
+
+    transformer = "transformer"
+    boosted = "boosted"
+
+
 class ShoppersOf(StrEnum):
     """Halves of the shoppers, by a hash of their ids."""
 

@@ -83,6 +83,7 @@ def fit_step(
     *,
     selection: Selection,
     encoder_folder: Path | None,
+    family: str = "transformer",
     settings: Mapping[str, Any] | None = None,
     text_model: str | None = None,
     force: bool = False,
@@ -90,7 +91,7 @@ def fit_step(
 ) -> dict[str, Any]:
     """Fit simulated shoppers on a selection of a log, with the encoder named, or by plain means of text vectors.
 
-    They are judged by the sessions held out of the selection, where it holds some out.
+    Those of the family "boosted" have neither. All are judged by the sessions held out of the selection, if any are.
     """
     import torch
 
@@ -99,29 +100,29 @@ def fit_step(
         inputs["encoder"] = id_of(encoder_folder, "encoder")
         check_same_items(log_folder, (encoder_folder, "encoder"))
     from ..encoders import MeanEncoder, TextEncoder, load_encoder
-    from ..simulators.fit import FitConfig, fit
+    from ..simulators import FitConfig, fit
 
     with checked():
         config = FitConfig(**(settings or {}))
     log = ShopLog.load(log_folder)
+    judged = selection.part == "train" and selection.held_out > 0
     with reporter.step(title) as progress:
+        shared: dict[str, Any] = {
+            "config": config,
+            "later": Selection(selection.held_out, "test").of(log) if judged else None,
+            "inputs": inputs,
+            "force": force,
+            "progress": progress,
+        }
+        if family == "boosted":
+            fit(selection.of(log), None, out, family="boosted", **shared)
+            return facts_of(out, "shopper")
         if encoder_folder is None:
             vectors = TextEncoder(text_model).encode(log.catalogue.texts())
             encoder = MeanEncoder(torch.from_numpy(np.vstack([np.zeros_like(vectors[:1]), vectors])))
         else:
             encoder = load_encoder(encoder_folder)
-        judged = selection.part == "train" and selection.held_out > 0
-        fit(
-            selection.of(log),
-            encoder,
-            out,
-            encoder_path=encoder_folder,
-            config=config,
-            later=Selection(selection.held_out, "test").of(log) if judged else None,
-            inputs=inputs,
-            force=force,
-            progress=progress,
-        )
+        fit(selection.of(log), encoder, out, encoder_path=encoder_folder, **shared)
     return facts_of(out, "shopper")
 
 
@@ -130,6 +131,7 @@ def fit_command(
     log_folder: Path,
     out: Path,
     *,
+    family: str = "transformer",
     encoder: Path | None,
     text_model: str | None,
     held_out: float,
@@ -141,13 +143,17 @@ def fit_command(
     """`fit`, with an encoder of the shopper's own pretrained first where none is named.
 
     That encoder learns from the simulator's half of the shoppers, and the choices are fitted on the other half, which
-    it has not seen: on its own half it would look more certain of what comes next than it is.
+    it has not seen: on its own half it would look more certain of what comes next than it is. Boosted shoppers have no
+    encoder; their choices are fitted on the simulator's half, whose choices the others do not know.
     """
     from ..simulators.priors import Priors
 
+    boosted = family == "boosted"
     with checked():
         settings = {"seed": seed, "priors": Priors(**priors), "members": members}
-    if encoder is None:
+        if boosted and not (encoder is None and text_model is None):
+            raise ValueError("boosted shoppers have no encoder; leave --encoder and --text-model out")
+    if encoder is None and not boosted:
         encoder = out.with_name(out.name + "-encoder")
         pretrain_step(
             reporter,
@@ -163,8 +169,9 @@ def fit_command(
         reporter,
         log_folder,
         out,
-        selection=Selection(held_out, shoppers="agent"),
+        selection=Selection(held_out, shoppers="simulator" if boosted else "agent"),
         encoder_folder=encoder,
+        family=family,
         settings=settings,
         force=force,
     )

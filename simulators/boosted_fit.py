@@ -1,0 +1,260 @@
+"""Fit a boosted shopper on a log: the same evidence, priors and judgement as of the other kind, and no encoder.
+
+Shapes: S occasions, N items.
+"""
+
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ..datasets.log import ShopLog
+from .boosted import BoostedModel, BoostedShopper
+from .boosted_choice import BoostedChoice, Offers, examination_errors, fit_boosted_choice
+from .boosted_hazards import Hazard, fit_hazard
+from .boosted_looks import Looks
+from .choice import NEVER
+from .fit import FitConfig, Ground, choice_evidence
+from .funnel import fit_dwell
+from .hand_features import (
+    CHOICE_COLUMNS,
+    ITEM_COLUMNS,
+    LEAVING_COLUMNS,
+    SHOPPER_COLUMNS,
+    item_columns,
+    learn_tables,
+    shopper_columns,
+)
+from .learn import arrivals, level_of_nothing
+from .learn_after import FUNNEL_STEPS, StepCount, session_length
+from .observed import After
+from .priors import Evidence
+from .replay import Progress
+from .trees import TreeConfig
+
+LATE = 0.2
+"""Share of the sessions learnt from, the latest, that say how many trees help."""
+LATE_CLICKS = 40
+"""Clicks among them that let them say it."""
+FEW_ROUNDS = 20
+"""Trees where they cannot."""
+RIVALS: dict[str, tuple[str, ...]] = {
+    "position": (),
+    "position and popularity": ("nothing", "popularity", "liked"),
+    "all but the session": ("nothing", "price", "price_in_category", "popularity", "liked"),
+}
+"""Simpler choice models: the columns that their trees may read."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BoostedConfig(FitConfig):
+    """Settings of a boosted fit; `weight_sd` and `alike_sd` have no say in it."""
+
+    trees: TreeConfig = field(default_factory=TreeConfig)
+    """How trees are grown."""
+
+    @classmethod
+    def of(cls, config: FitConfig | None) -> "BoostedConfig":
+        """The settings given, with the default trees where they say nothing of trees."""
+        if isinstance(config, BoostedConfig):
+            return config
+        return cls(**({} if config is None else {one.name: getattr(config, one.name) for one in fields(FitConfig)}))
+
+
+def fit_boosted(
+    log: ShopLog,
+    *,
+    config: FitConfig | None = None,
+    later: ShopLog | None = None,
+    progress: Progress | None = None,
+) -> BoostedShopper:
+    """A boosted shopper; nothing is written.
+
+    Args:
+        log: of the shop.
+        config: settings; a `BoostedConfig` also says how trees grow.
+        later: sessions to judge the fit by, of the same catalogue; then `config.held_out` keeps none of `log` aside.
+        progress: told of (done, total, words).
+
+    Returns:
+        The shopper, with its `report` as of `fit`.
+
+    Raises:
+        EvidenceError: the log holds too few clicks on slates and too few views.
+    """
+    settings = BoostedConfig.of(config)
+    rng = np.random.default_rng(settings.seed)
+    ground = Ground.of(log, settings, later, rng)
+    late = _latest(ground.log)
+    looks = Looks.across_folds(*_of(ground), np.ones(len(late), np.bool_), settings.seed, progress)
+    whole = looks.offers(ground.weight[looks.occasions.session])
+    choice, rivals = _choices(ground, late, whole, settings, progress)
+    shopper, evidence = _assembled(ground, late, looks, choice, rivals, settings, rng)
+    errors = examination_errors(choice, whole, settings.priors.position_decay)
+    looking = choice_evidence(ground.log, ground.occasions, choice.proceed, errors, settings.priors)
+    parameters = _parameters(shopper.model, errors)
+    shopper.report = ground.report(shopper, [*looking, *evidence], parameters, settings.seed, progress)
+    return shopper
+
+
+def _of(ground: Ground) -> tuple[ShopLog, Any, NDArray[np.float64]]:
+    return ground.log, ground.occasions, ground.weight
+
+
+def _latest(log: ShopLog) -> NDArray[np.bool_]:
+    """(sessions,) whether each is among the latest."""
+    order = np.argsort(log.sessions["start"].to_numpy(), kind="stable")
+    late = np.zeros(len(log), np.bool_)
+    late[order[len(order) - round(LATE * len(order)) :]] = True
+    return late
+
+
+def _choices(
+    ground: Ground, late: NDArray[np.bool_], whole: Offers, config: BoostedConfig, progress: Progress | None
+) -> tuple[BoostedChoice, dict[str, BoostedChoice]]:
+    """Examination and choice, and their rivals."""
+    often, rows = ground.weight[ground.occasions.session], late[ground.occasions.session]
+    early, judges = whole, None
+    if (ground.occasions.clicked[rows & (often > 0)] >= 0).sum() >= LATE_CLICKS and (often[~rows] > 0).any():
+        looks = Looks.across_folds(*_of(ground), ~late, config.seed, progress)
+        early, judges = looks.offers(often, ~rows), looks.offers(often, rows)
+    wanted = {"": CHOICE_COLUMNS, **RIVALS}
+    found: dict[str, BoostedChoice] = {}
+    for number, (name, columns) in enumerate(wanted.items()):
+        if progress:
+            progress(number, len(wanted), f"fitting a rival: {name}" if name else "fitting examination and choice")
+        found[name] = fit_boosted_choice(
+            early,
+            judges,
+            whole,
+            columns,
+            position_decay=config.priors.position_decay,
+            config=config.trees,
+            rounds=FEW_ROUNDS,
+        )
+    return found.pop(""), found
+
+
+def _assembled(
+    ground: Ground,
+    late: NDArray[np.bool_],
+    looks: Looks,
+    choice: BoostedChoice,
+    rivals: dict[str, BoostedChoice],
+    config: BoostedConfig,
+    rng: np.random.Generator,
+) -> tuple[BoostedShopper, list[Evidence]]:
+    """The shopper, and what its parts but for examination and choice rest on."""
+    log, occasions, priors = ground.log, ground.occasions, config.priors
+    often, latest = ground.weight[occasions.session], late[occasions.session]
+    after = After.of_slates(log.slates) if ground.from_slates else After.of_views(log, occasions)
+    stages, evidence = _funnel(after, looks, often, latest, config, log.catalogue.n_items)
+    leaving, known, leaves = _leaving(ground, after, looks, latest, config)
+    dwell, time = fit_dwell(after.seconds, after.outcome, often, priors, config.min_events)
+    model = BoostedModel(
+        tables=learn_tables(log, occasions, ground.weight, np.ones(len(log), np.bool_)),
+        choice=choice,
+        rivals=rivals,
+        cart=stages["cart"],
+        purchase=stages["purchase"],
+        dwell=torch.from_numpy(dwell),
+        leaving=leaving,
+        leaving_known=known,
+        arrivals=arrivals(log, ground.weight, config.max_arrivals, rng, priors.arrival_views)[0],
+        prices=torch.from_numpy(log.catalogue.prices),
+        from_slates=ground.from_slates,
+    )
+    shopper = BoostedShopper(model)
+    if not ground.click_rate_known:
+        nothing = _nothing_for_click_rate(shopper, priors.click_rate, priors.slate_size)
+        shopper = BoostedShopper(replace(model, choice=replace(choice, nothing=nothing)))
+    return shopper, [*evidence, leaves, time]
+
+
+def _funnel(
+    after: After,
+    looks: Looks,
+    weight: NDArray[np.float64],
+    late: NDArray[np.bool_],
+    config: BoostedConfig,
+    n_items: int,
+) -> tuple[dict[str, Hazard], list[Evidence]]:
+    """Carts given clicks, and purchases given carts."""
+    took = np.flatnonzero((after.outcome >= 1) & (weight > 0))
+    columns, item, often = looks.chosen()[took], after.item[took], weight[took]
+    stages, evidence = {}, []
+    for step in FUNNEL_STEPS:
+        counted = StepCount.of(step, after.outcome[took], often, config.priors, config.min_events)
+        there = counted.reached
+        evidence.append(counted.evidence)
+        if counted.rate is None:
+            rows = (columns[there], counted.passed, often[there], item[there], late[took][there])
+            stages[step] = fit_hazard(*rows, n_items, config.trees, own_sd=config.own_sd)
+        else:
+            stages[step] = Hazard.constant(counted.rate, columns.shape[1], n_items)
+    return stages, evidence
+
+
+def _leaving(
+    ground: Ground, after: After, looks: Looks, late: NDArray[np.bool_], config: BoostedConfig
+) -> tuple[Hazard, bool, Evidence]:
+    """The hazard of leaving, whether the log told it, and what it rests on."""
+    log, slates, n_items, priors = ground.log, ground.log.slates, ground.log.catalogue.n_items, config.priors
+    ends = int(slates.last.sum())
+    why = None
+    if not ground.from_slates:
+        why = "no slates"
+    elif log.facts.get("length_biased"):
+        why = "sessions sampled by length"
+    elif min(ends, len(slates) - ends) < config.min_events:
+        why = f"{ends} last slates of {len(slates)}"
+    if why is not None:
+        assumed = Evidence.assumed("mean slates a session", why, "slates_per_session", priors)
+        return Hazard.constant(1 / priors.slates_per_session, len(LEAVING_COLUMNS), n_items), False, assumed
+    columns, item = looks.leaving(after.outcome, after.item)
+    weight = ground.weight[ground.occasions.session]
+    kept = weight > 0
+    rows = (columns[kept], slates.last[kept], weight[kept], item[kept], late[kept])
+    return fit_hazard(*rows, n_items, config.trees, own_sd=config.own_sd), True, session_length(slates)
+
+
+@torch.no_grad()
+def _nothing_for_click_rate(shopper: BoostedShopper, rate: float, k: int, shoppers: int = 512) -> float:
+    """Utility of clicking nothing at which a first slate of the most popular items is clicked at a given rate."""
+    tables, choice = shopper.model.tables, shopper.model.choice
+    trail = shopper.reset(torch.arange(shoppers)).trail
+    slate = (tables.popularity[1:].topk(min(k, shopper.n_items)).indices + 1).expand(shoppers, -1)
+    utility, rest = shopper.utilities(item_columns(trail, slate, tables), shopper_columns(trail), slate > 0)
+    assert bool((utility > NEVER).all())
+    return level_of_nothing(utility.double(), rest.double() - choice.nothing, choice.proceed, rate)
+
+
+def _parameters(model: BoostedModel, errors: NDArray[np.float64]) -> list[dict[str, Any]]:
+    """One row a parameter that a person can read: chances to look on, shares of the trees' gain, regressions."""
+    rows = []
+
+    def add(part: str, name: str, unit: str, value: float, error: float | None = None) -> None:
+        low, high = (None, None) if error is None else (value - 1.96 * error, value + 1.96 * error)
+        rows.append(
+            {"part": part, "name": name, "unit": unit, "value": value, "error": error, "low": low, "high": high}
+        )
+
+    trees = model.choice.trees
+    if trees is not None:
+        gains = trees.gains()
+        for name, gain in zip(CHOICE_COLUMNS, gains / max(gains.sum(), 1e-12), strict=True):
+            add("choice", name, "share of the trees' gain", float(gain))
+    if model.from_slates:
+        proceed = model.choice.proceed.numpy()
+        for place, (value, error) in enumerate(zip(proceed, errors, strict=True), start=1):
+            ending = "_on" if place == len(proceed) else ""
+            add("examination", f"look_on_from_{place}{ending}", "1", float(value), float(error))
+    step_columns = ITEM_COLUMNS + SHOPPER_COLUMNS
+    stages = (("cart", model.cart, step_columns), ("purchase", model.purchase, step_columns))
+    for part, hazard, columns in (*stages, ("leaving", model.leaving, LEAVING_COLUMNS)):
+        for name, value in zip(("always", *columns), hazard.weights, strict=True):
+            if value:
+                add(part, name, "sd", float(value))
+    return rows
