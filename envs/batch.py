@@ -17,6 +17,7 @@ from torch import Tensor
 from ..datasets.schema import N_EVENTS
 from ..encoders.state import StateEncoder
 from ..simulators.shopper import Response, Shopper, without_repeats
+from .doubt import Doubt
 from .rewards import RewardMix
 from .spaces import SlateSpace
 
@@ -131,9 +132,12 @@ class ShopBatch:
         observation: `"state"` or `"history"`.
         history_len: tokens kept in a history observation, at least 1.
         available: (n_items + 1,) bool, whether an item may be shown; entry 0 is passed over. All by default.
+        doubt: price of the disagreement of the shopper's ensemble (see `doubt.Doubt`), which is then a figure too;
+            0 tells it only, None not even.
 
     Raises:
-        ValueError: a setting is out of range, or the encoder knows another number of items than the shopper.
+        ValueError: a setting is out of range, or the encoder knows another number of items than the shopper, or doubt
+            is asked of a shopper without an ensemble.
     """
 
     def __init__(
@@ -147,8 +151,10 @@ class ShopBatch:
         observation: ObservationKind,
         history_len: int,
         available: ArrayLike | None,
+        doubt: float | None = None,
     ) -> None:
         _check(rows, shopper, encoder, max_slates, observation, history_len)
+        self.doubt = None if doubt is None else Doubt.of(shopper, reward, doubt)
         self.rows, self.shopper, self.encoder, self.reward = rows, shopper, encoder, reward
         self.k, self.max_slates, self.history_len = k, max_slates, history_len
         self.available = _as_mask(available, shopper.n_items)
@@ -227,13 +233,18 @@ class ShopBatch:
         """
         here, slate = self.here, self._legal(slates)
         gap = here.state.gap.clone()  # the token's gap; `respond` uses the state up
+        doubt = None if self.doubt is None else self.doubt.about(here.state, slate)
         response, here.state = self.shopper.respond(here.state, slate)
         here.memory = self._append(here.memory, here.recent, *response.tokens(slate), gap, slate)
         self.slates += 1
         terminated = _numpy(response.left)
         truncated = (self.slates >= self.max_slates) & ~terminated
         rewards = _numpy(self.reward(response)).astype(np.float64)
-        self.last = Turn(slate, response, rewards, terminated, truncated, _figures(slate, response))
+        figures = _figures(slate, response)
+        if self.doubt is not None and doubt is not None:
+            figures["doubt"] = doubt
+            rewards = rewards - self.doubt.price * doubt
+        self.last = Turn(slate, response, rewards, terminated, truncated, figures)
         return self.last
 
     def _legal(self, slates: ArrayLike) -> Tensor:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
+from ..simulators.members import Expected
 from ..simulators.shopper import Response
 
 
@@ -43,6 +44,15 @@ class RewardMix:
         if self.purchase:
             total = total + self.purchase * response.purchased
         return total
+
+    def expected(self, expected: Expected) -> Tensor:
+        """(M, B) float32 what members of an ensemble expect a slate to earn."""
+        return (
+            self.click * expected.click
+            + self.cart * expected.cart
+            + self.purchase * expected.purchase
+            + self.revenue * expected.revenue
+        )
 
     @classmethod
     def from_mapping(cls, weights: Mapping[str, float]) -> "RewardMix":

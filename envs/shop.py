@@ -41,8 +41,8 @@ class ShopEnv(gym.Env[Observation, NDArray[np.int64]]):
     ## Rewards
     The `reward` mix of what happened on this slate: by default 1 for a click and 5 more for a purchase. `info` has the
     business figures: `clicked` (slot, -1 for none), `clicked_item` (0 for none), `carted`, `purchased`, `revenue` (in
-    currency), `dwell` (seconds on this slate), `examined` (slots looked at); and, as after `reset`, `slates` (shown so
-    far) and `shopper_seed`.
+    currency), `dwell` (seconds on this slate), `examined` (slots looked at), `doubt` where it has a price; and, as
+    after `reset`, `slates` (shown so far) and `shopper_seed`.
     ## Starting State
     A shopper drawn by the seed, who may have done something already. Episode e after `reset(seed=s)` meets a shopper
     that is a function of (s, e); `reset(options={"shopper_seeds": [n]})` names the shopper.
@@ -51,8 +51,9 @@ class ShopEnv(gym.Env[Observation, NDArray[np.int64]]):
     ## Arguments
     `shopper` (Shopper, of the small known-truth shop), `encoder` (StateEncoder, `MeanEncoder` of the catalogue), `k`
     (int, 5), `reward` (RewardMix, name, or weights by name, "clicks_and_purchases"), `max_slates` (int, 30),
-    `observation` ("state"), `history_len` (int, 20), `available` ((n_items + 1,) bool, all), `catalogue` (Catalogue,
-    the shopper's: titles for `render`), `render_mode` (None or "ansi").
+    `observation` ("state"), `history_len` (int, 20), `available` ((n_items + 1,) bool, all), `doubt` (None: how much
+    reward is taken off for each unit of it by which the shopper's ensemble disagrees about the slate; 0 tells it only),
+    `catalogue` (Catalogue, the shopper's: titles for `render`), `render_mode` (None or "ansi").
     ## Version History
     - v0: first release.
     """
@@ -70,12 +71,13 @@ class ShopEnv(gym.Env[Observation, NDArray[np.int64]]):
         observation: ObservationKind = "state",
         history_len: int = 20,
         available: ArrayLike | None = None,
+        doubt: float | None = None,
         catalogue: Catalogue | None = None,
         render_mode: str | None = None,
     ) -> None:
         shopper, encoder, self.catalogue = parts(shopper, encoder, catalogue)
         mix = RewardMix.of(reward)
-        self.batch = ShopBatch(1, shopper, encoder, k, mix, max_slates, observation, history_len, available)
+        self.batch = ShopBatch(1, shopper, encoder, k, mix, max_slates, observation, history_len, available, doubt)
         self.action_space = self.batch.action_space
         self.observation_space = self.batch.observation_space
         self.render_mode = render_mode

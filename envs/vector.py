@@ -62,6 +62,7 @@ class ShopVectorEnv(gym.vector.VectorEnv[Observation, NDArray[np.int64], NDArray
         observation: ObservationKind = "state",
         history_len: int = 20,
         available: ArrayLike | None = None,
+        doubt: float | None = None,
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
         copy: bool = True,
         catalogue: Catalogue | None = None,
@@ -73,7 +74,7 @@ class ShopVectorEnv(gym.vector.VectorEnv[Observation, NDArray[np.int64], NDArray
             max_slates if max_episode_steps is None else min(max_slates, max_episode_steps)
         )  # `make_vec` passes the latter
         mix = RewardMix.of(reward)
-        self.batch = ShopBatch(num_envs, shopper, encoder, k, mix, limit, observation, history_len, available)
+        self.batch = ShopBatch(num_envs, shopper, encoder, k, mix, limit, observation, history_len, available, doubt)
         self.num_envs, self.copy, self.render_mode = num_envs, copy, render_mode
         self.autoreset_mode = AutoresetMode(autoreset_mode)
         self.metadata = {**type(self).metadata, "autoreset_mode": self.autoreset_mode}

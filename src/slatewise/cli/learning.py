@@ -98,6 +98,10 @@ def train(
     total_steps: Annotated[int, typer.Option("--steps", min=1, help="Slates shown in each training.")] = 100_000,
     trainings: Annotated[int, typer.Option(min=1, help="Trainings with different seeds.")] = 3,
     reward: Reward = steps.REWARD,
+    doubt: Annotated[
+        float | None,
+        typer.Option(min=0, help="Reward taken off for each unit by which the ensemble disagrees about a slate."),
+    ] = None,
     seed: Seed = 0,
     force: Force = False,
     as_json: Json = False,
@@ -125,6 +129,7 @@ def train(
             steps=total_steps,
             seeds=range(seed, seed + trainings),
             reward=reward,
+            doubt=doubt,
             force=force,
         )
         show_learning(reporter, facts)

@@ -189,6 +189,7 @@ def train_step(
     steps: int,
     seeds: Sequence[int],
     reward: str = REWARD,
+    doubt: float | None = None,
     force: bool = False,
 ) -> dict[str, Any]:
     """Train a slate agent, once for each seed, on simulated shoppers."""
@@ -207,7 +208,11 @@ def train_step(
     with checked():
         RewardMix.of(reward)
         check_slate_size(k, available)
+        if doubt is not None and getattr(shopper, "members", 0) < 2:
+            raise ValueError(f"{shopper_folder} has no ensemble; fit it with --members, or leave --doubt out")
     parts = {"shopper": shopper, "encoder": encoder, "k": k, "reward": reward, "available": available}
+    told = {} if doubt is None else {"doubt": doubt}
+    parts |= told
     with reporter.step(f"training {agent}, {len(seeds)} seeds") as progress:
         train(
             lambda _seed: SB3Bridge.make(ENVS, **parts),
@@ -217,7 +222,7 @@ def train_step(
             available=available,
             seeds=list(seeds),
             total_timesteps=steps,
-            settings={"k": k, "reward": reward, "envs": ENVS},
+            settings={"k": k, "reward": reward, "envs": ENVS, **told},
             inputs=inputs,
             force=force,
             progress=progress,
