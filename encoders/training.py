@@ -153,10 +153,11 @@ class Run:
     def _refresh_steps(self, state: Progress) -> int:
         """Steps of `refresh` after a training: those that are wanted, or as many as there is time for."""
         wanted = math.ceil(self.config.refresh * (state.best + 1) * self.steps)
-        if self._seconds is None:
+        if self.config.cpu_seconds is None:
             return wanted
+        # What calibrating took is among the seconds spent, so nothing is kept for it any more.
         each = state.cpu_seconds / max(min(len(state.epochs) * self.steps, state.steps), 1)
-        return min(wanted, max(int((self._seconds - state.cpu_seconds) / max(each, 1e-9)), 0))
+        return min(wanted, max(int((self.config.cpu_seconds - state.cpu_seconds) / max(each, 1e-9)), 0))
 
     def refresh(self, tokens: Tokens, state: Progress, report: Report | None) -> None:
         """Learn from all sessions, the held-out ones too, in a few steps at a falling rate.
