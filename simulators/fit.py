@@ -19,7 +19,7 @@ from .learn import LearnedChoice, Strengths, arrivals, learn_again, learn_choice
 from .learn_after import Rest
 from .likelihood import slate_likelihood
 from .members import Parts
-from .observed import After
+from .observed import After, shopper_numbers
 from .occasions import Occasions, next_views, views
 from .priors import LEARNED, Evidence, Priors, evidence_table
 from .replay import Progress
@@ -154,6 +154,11 @@ class Ground:
             occasions = Occasions.of_slates(train.slates)
         else:
             occasions = next_views(train, alternatives=config.alternatives, most=config.max_next_views, rng=rng)
+        if not weight[occasions.session].any():
+            raise EvidenceError(
+                f"the shoppers drawn by resample={config.resample} made none of the {len(occasions)} choices that the "
+                "log tells of; take another seed, or none"
+            )
         return cls(train, held, occasions, weight)
 
     @property
@@ -221,7 +226,7 @@ def _session_weights(log: ShopLog, resample: int | None) -> NDArray[np.float64]:
     """(sessions,) how often each session counts: once, or as often as its shopper was drawn."""
     if resample is None:
         return np.ones(len(log))
-    _, shopper = np.unique(log.sessions["shopper_id"].to_numpy(dtype=object).astype(str), return_inverse=True)
+    shopper = shopper_numbers(log)
     n = int(shopper.max()) + 1
     drawn = np.bincount(np.random.default_rng(resample).integers(n, size=n), minlength=n)
     return drawn[shopper].astype(np.float64)
