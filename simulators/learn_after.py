@@ -102,8 +102,9 @@ class StepCount:
         if got >= least and tries - got >= least:
             return cls(reached, passed, None, Evidence.rate(words, int(passed.sum()), int(reached.sum()), count))
         prior = priors.cart_rate if depth == 2 else priors.purchase_rate
-        rate = (got + least * prior) / (tries + least) if got else prior
-        drawn = Evidence.drawn(words, count, f"{step}_rate", priors, rate, int(got), int(tries))
+        # Of shoppers drawn with replacement none may have passed where some of the log did: that is evidence too.
+        rate = (got + least * prior) / (tries + least) if passed.any() else prior
+        drawn = Evidence.drawn(words, count, f"{step}_rate", priors, rate, int(passed.sum()), int(reached.sum()))
         return cls(reached, passed, rate, drawn)
 
 
@@ -138,9 +139,9 @@ def learn_leaving(
     if min(ends, len(last) - ends) < least:
         return assumed_leaving(n_items, priors, f"{ends} last slates of {len(last)}")
     features, taken = leaving_rows(slates, seen, data)
-    rate = float(np.average(last, weights=weight))
     centre, spread = np.zeros(len(LEAVING_FEATURES)), np.ones(len(LEAVING_FEATURES))
-    centre[0], spread[0] = logit(rate), 3.0
+    # The log's own rate, however its slates are weighted: of shoppers drawn with replacement all, or none, may leave.
+    centre[0], spread[0] = logit(ends / len(last)), 3.0
     fit = fit_logistic(
         features.double().numpy(),
         last,
