@@ -18,6 +18,7 @@ from .boosted_looks import Looks
 from .choice import NEVER
 from .fit import FitConfig, Ground, choice_evidence
 from .funnel import fit_dwell
+from .gaps import slates_are_short
 from .hand_features import (
     CHOICE_COLUMNS,
     ITEM_COLUMNS,
@@ -150,7 +151,7 @@ def _assembled(
     log, occasions, priors = ground.log, ground.occasions, config.priors
     often, latest = ground.weight[occasions.session], late[occasions.session]
     after = After.of_slates(log.slates) if ground.from_slates else After.of_views(log, occasions)
-    stages, evidence = _funnel(after, looks, often, latest, config, log.catalogue.n_items)
+    stages, evidence = _funnel(after, looks, often, latest, config, log.catalogue.n_items, ground.click_rate_known)
     leaving, known, leaves = _leaving(ground, after, looks, latest, config)
     dwell, time = fit_dwell(after.seconds, after.outcome, often, priors, config.min_events)
     model = BoostedModel(
@@ -180,13 +181,14 @@ def _funnel(
     late: NDArray[np.bool_],
     config: BoostedConfig,
     n_items: int,
+    clicks_known: bool,
 ) -> tuple[dict[str, Hazard], list[Evidence]]:
     """Carts given clicks, and purchases given carts."""
     took = np.flatnonzero((after.outcome >= 1) & (weight > 0))
     columns, item, often = looks.chosen()[took], after.item[took], weight[took]
     stages, evidence = {}, []
     for step in FUNNEL_STEPS:
-        counted = StepCount.of(step, after.outcome[took], often, config.priors, config.min_events)
+        counted = StepCount.of(step, after.outcome[took], often, config.priors, config.min_events, clicks_known)
         there = counted.reached
         evidence.append(counted.evidence)
         if counted.rate is None:
@@ -205,7 +207,7 @@ def _leaving(
     ends = int(slates.last.sum())
     why = None
     if not ground.from_slates:
-        why = "no slates"
+        why = slates_are_short(log)
     elif log.facts.get("length_biased"):
         why = "sessions sampled by length"
     elif min(ends, len(slates) - ends) < config.min_events:

@@ -15,6 +15,7 @@ from .calibration import calibration_table
 from .ensemble import member_parts, resampled
 from .fitted import FittedShopper, ShopperModel
 from .foretold import Foretells
+from .gaps import gaps, slates_are_short
 from .learn import LearnedChoice, Strengths, arrivals, learn_again, learn_choice, nothing_for_click_rate
 from .learn_after import Rest
 from .likelihood import slate_likelihood
@@ -182,7 +183,7 @@ class Ground:
         """Figures of a fit, see `fit_family.fit`."""
         found: dict[str, Any] = {
             "counts": _counts(self.log, self.from_slates, len(self.occasions)),
-            "evidence": records(evidence_table(evidence)),
+            "evidence": records(evidence_table([*evidence, *gaps(self.log, self.from_slates)])),
             "parameters": parameters,
         }
         return found if self.held is None else found | _judged(shopper, self.held, seed, progress)
@@ -244,7 +245,8 @@ def _assembled(
     log, occasions, priors = ground.log, ground.occasions, config.priors
     came, session = arrivals(log, ground.weight, config.max_arrivals, rng, priors.arrival_views)
     after = After.of_slates(log.slates) if ground.from_slates else After.of_views(log, occasions)
-    rest = Rest(log, learned, occasions, after, config.strengths.effects(encoder), priors, config.min_events)
+    effects, known = config.strengths.effects(encoder), ground.click_rate_known
+    rest = Rest(log, learned, occasions, after, effects, priors, config.min_events, known)
     whole = rest.learn(ground.weight)
     model = ShopperModel(
         facts=learned.facts,
@@ -304,12 +306,15 @@ def choice_evidence(
         priors: what was assumed.
     """
     if occasions.correction is not None:
-        return [
+        why = slates_are_short(log)
+        rows = [
             Evidence("choice among items", LEARNED, f"{len(occasions)} next views", float("nan")),
-            Evidence.assumed("click rate of a popular slate", "no slates", "click_rate", priors),
-            Evidence.assumed("chance to look at the next place", "no slates", "position_decay", priors),
-            Evidence.assumed("views brought along at most", "no slates", "arrival_views", priors),
+            Evidence.assumed("click rate of a popular slate", why, "click_rate", priors),
+            Evidence.assumed("chance to look at the next place", why, "position_decay", priors),
         ]
+        if not len(log.slates):  # the first slate ends what a shopper brings along
+            rows.append(Evidence.assumed("views brought along at most", why, "arrival_views", priors))
+        return rows
     hit = log.slates.clicked >= 0
     count = f"{hit.sum()} clicks on {len(hit)} slates"
     if _all_clicked(log):
@@ -318,14 +323,14 @@ def choice_evidence(
         rows = [Evidence.rate("click rate of a logged slate", int(hit.sum()), len(hit), count)]
     below = [int((log.slates.clicked > place).sum()) for place in range(len(proceed))]
     for place in {0, len(proceed) // 2, len(proceed) - 1}:
-        if place == len(proceed) - 1 and below[place] < 1:
-            rows.append(
-                Evidence.assumed("chance to look at the next place", "no clicks below", "position_decay", priors)
-            )
+        if place == len(proceed) - 1 and not occasions.items[:, place + 1 :].any():
+            words = "chance to look at the next place"
+            rows.append(Evidence.assumed(words, "no slate is longer", "position_decay", priors))
             continue
         middle, margin = float(proceed[place]), 1.96 * float(errors[place])
         low, value, high = (float(torch.sigmoid(torch.tensor(middle + side * margin))) for side in (-1, 0, 1))
         words = f"chance to look on from place {place + 1}" + (" and below" if place == len(proceed) - 1 else "")
+        words += "" if below[place] else " (drawn to prior position_decay)"
         rows.append(Evidence(words, LEARNED, f"{below[place]} clicks below", value, low, high))
     return rows
 
@@ -346,11 +351,15 @@ def _counts(log: ShopLog, from_slates: bool, occasions: int) -> dict[str, Any]:
 
 
 def _judged(shopper: Foretells, held: ShopLog, seed: int, progress: Progress | None) -> dict[str, Any]:
-    """What the sessions kept aside say; nothing where they hold no occasion."""
+    """What the sessions kept aside say; where they hold no occasion, that they say nothing."""
     try:
         seen = shopper.foretell(held, seed=seed, progress=progress)
     except EvidenceError:
-        return {}
+        return {
+            "held_out_counts": dict.fromkeys(("sessions", "slates", "clicks"), 0),
+            "held_out": [],
+            "calibration": [],
+        }
     judged = slate_likelihood(shopper, seen, seed=seed)
     totals = {"sessions": judged.sessions, "slates": judged.slates, "clicks": judged.clicks}
     return {

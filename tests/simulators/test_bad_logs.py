@@ -9,6 +9,8 @@ import pandas as pd
 import pytest
 import torch
 
+from slatewise.cli.console import Reporter
+from slatewise.cli.showing import show_evidence
 from slatewise.datasets.catalogue import Catalogue
 from slatewise.datasets.known_shop import KnownShop, KnownShopConfig
 from slatewise.datasets.log import ShopLog
@@ -224,13 +226,30 @@ class Odd:
 
 
 FITTED = {
-    "one shopper": Odd(of_one, {CLICK_RATE: LEARNED}),
+    "one shopper": Odd(of_one, {CLICK_RATE: LEARNED, "sessions as unlike as those of different shoppers": ASSUMED}),
     "one item": Odd(lambda log: of_few_items(chosen_alone(log), 1), {CLICK_RATE: LEARNED, DEPTH: ASSUMED}, k=1),
     "two items": Odd(lambda log: of_few_items(chosen_alone(log), 2), {CLICK_RATE: LEARNED}, k=2),
     "slates longer than the catalogue": Odd(lambda log: of_few_items(log, 3), k=5),
+    "every click bought": Odd(bought_at_once, {CLICK_RATE: LEARNED, CARTS: LEARNED}),
+    "purchases alone": Odd(
+        only_purchases,
+        {"choice among items": LEARNED, POPULAR: ASSUMED, CARTS: ASSUMED, PURCHASES: ASSUMED},
+        config=FEW_VIEWS,
+    ),
     "one price": Odd(lambda log: of_items(log, price=10.0)),
+    "no price": Odd(lambda log: of_items(log, price=np.nan), {"price of an item without one": ASSUMED}),
+    "half the prices": Odd(
+        lambda log: of_items(log, price=log.catalogue.frame["price"].where(log.catalogue.frame.index % 2 == 0)),
+        {"price of an item without one": ASSUMED},
+    ),
     "huge prices": Odd(lambda log: of_items(log, price=log.catalogue.frame["price"] * 1e8)),
     "tiny prices": Odd(lambda log: of_items(log, price=log.catalogue.frame["price"] * 1e-5)),
+    "half the positions": Odd(lambda log: without_positions(log, 0.5), {"place on the slate": ASSUMED}),
+    "no positions": Odd(lambda log: without_positions(log, 1.0), {"place on the slate": ASSUMED}),
+    "half the clicks on what no slate shows": Odd(
+        lambda log: elsewhere(log, half(log.events["event"] == CLICK)),
+        {CLICK_RATE: LEARNED, "no click on a slate that did not show its item": ASSUMED},
+    ),
     "all clicks in place 1": Odd(clicked_first, {CLICK_RATE: LEARNED}),
     "every slate clicked": Odd(clicked_only, {POPULAR: ASSUMED}),
     "one category": Odd(lambda log: of_items(log, category="all", brand="all")),
@@ -322,3 +341,67 @@ def test_a_resample_without_a_choice_is_refused(family: str, log: ShopLog) -> No
     config = FitConfig(members=0, min_clicks=3, held_out=0, resample=10)  # draws all but the one with slates
     with pytest.raises(EvidenceError, match="resample=10 made none of the 22 choices"):
         fitted(family, slates_of_one(log), config)
+
+
+def rows(shopper: FittedShopper | BoostedShopper) -> dict[str, dict[str, Any]]:
+    """Rows of the evidence, by the first words of their quantity."""
+    return {row["quantity"].split(" (")[0]: row for row in shopper.report["evidence"]}
+
+
+def looked_on(shopper: FittedShopper | BoostedShopper) -> float:
+    """Chance to look at the second place."""
+    return float(shopper.looked(2)[1])
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_places_without_clicks_say_how_far_shoppers_look(family: str, log: ShopLog) -> None:
+    shopper = fitted(family, clicked_first(log), FitConfig(members=0))
+    row = rows(shopper)["chance to look on from place 1 and below"]
+    assert row["evidence"] == "0 clicks below"
+    assert row["value"] == pytest.approx(looked_on(shopper))
+    assert row["low"] < row["value"] < row["high"] < 0.85  # which is the prior
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_where_every_click_is_bought_so_it_is_in_the_simulation(family: str, log: ShopLog) -> None:
+    shopper = fitted(family, bought_at_once(log), FitConfig(members=0))
+    state: Any = shopper.reset(torch.arange(2_000))
+    response, _ = shopper.respond(state, torch.arange(1, 6).expand(2_000, -1))
+    hit = response.clicked >= 0
+    assert hit.sum() > 100
+    assert float(response.purchased[hit].float().mean()) > 0.95
+    for quantity in (CARTS, PURCHASES):
+        row = rows(shopper)[quantity]
+        assert row["low"] <= row["value"] <= row["high"]
+
+
+def test_half_the_positions_are_found_by_the_order_logged(log: ShopLog) -> None:
+    lost = without_positions(log, 0.5)
+    np.testing.assert_array_equal(lost.slates.items, log.slates.items)
+    np.testing.assert_array_equal(lost.slates.clicked, log.slates.clicked)
+    shopper = fit_boosted(lost, config=FitConfig(held_out=0))
+    shown = lost.events[lost.events["event"] == IMPRESSION]
+    count = f"{shown['position'].isna().sum()} of {len(shown)} impressions without a position"
+    assert rows(shopper)["place on the slate"]["evidence"] == count
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_slates_without_clicks_are_not_taken_for_no_slates(family: str, log: ShopLog) -> None:
+    lost = viewed_off_slates(log)
+    found = rows(fitted(family, lost, FitConfig(members=0, min_views=50, held_out=0)))
+    for quantity in (POPULAR, DEPTH, LEAVING):
+        assert found[quantity]["evidence"] == f"0 clicks on {len(log.slates)} slates"
+    assert "views brought along at most" not in found
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_sessions_kept_aside_that_say_nothing_are_said_to(family: str, log: ShopLog) -> None:
+    report = fitted(family, late_without_slates(log), FitConfig(members=0)).report
+    assert report["held_out_counts"] == {"sessions": 0, "slates": 0, "clicks": 0}
+    assert report["held_out"] == report["calibration"] == []
+
+
+def test_what_is_unknown_is_shown_as_such(log: ShopLog, capsys: pytest.CaptureFixture[str]) -> None:
+    shopper = fit_boosted(of_items(only_views(log), price=np.nan), config=FEW_VIEWS)
+    show_evidence(Reporter(), shopper.report)
+    assert "What is known of the shoppers" in capsys.readouterr().out
