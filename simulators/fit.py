@@ -21,7 +21,7 @@ from .learn_after import Rest
 from .likelihood import slate_likelihood
 from .members import Parts
 from .observed import After, shopper_numbers
-from .occasions import Occasions, next_views, views
+from .occasions import Occasions, following_views, next_views
 from .priors import LEARNED, Evidence, Priors, evidence_table
 from .replay import Progress
 from .report import parameter_table, records
@@ -148,7 +148,7 @@ class Ground:
             EvidenceError: the log holds too few clicks on slates and too few views.
         """
         train, held = _split(log, config.held_out) if later is None else (log, later)
-        from_slates = _enough(train, config)
+        from_slates = _enough(train, config, 0 if held is None or later is not None else len(held))
         train = _capped(train, config.max_slots, rng) if from_slates else train
         weight = _session_weights(train, config.resample)
         if from_slates:
@@ -198,8 +198,8 @@ def _split(log: ShopLog, share: float) -> tuple[ShopLog, ShopLog | None]:
     return log.part(np.sort(order[:kept])), log.part(np.sort(order[kept:]))
 
 
-def _enough(log: ShopLog, config: FitConfig) -> bool:
-    """Whether choices can be learnt from slates; otherwise from next views.
+def _enough(log: ShopLog, config: FitConfig, aside: int) -> bool:
+    """Whether choices can be learnt from slates; otherwise from next views. `aside` is how many sessions are kept so.
 
     Raises:
         EvidenceError: from neither.
@@ -207,13 +207,22 @@ def _enough(log: ShopLog, config: FitConfig) -> bool:
     clicks = int((log.slates.clicked >= 0).sum())
     if clicks >= config.min_clicks:
         return True
-    _, place, _ = views(log)
-    following = int((place > 0).sum())
+    following = int(following_views(log).sum())
     if following >= config.min_views:
         return False
+    advice = "ingest a longer log"
+    if log.clicks_elsewhere:
+        advice = (
+            f"{log.clicks_elsewhere} more clicks are on what their slates did not show: check slate_id and item_id, "
+            f"or {advice}"
+        )
+    elif not clicks and len(log.slates):
+        advice = f"log clicks with the slate_id of what was shown, or {advice}"
+    if aside:
+        advice += f"; {aside} more sessions are kept aside by held_out={config.held_out}"
     raise EvidenceError(
         f"{len(log)} sessions hold {clicks} clicks on {len(log.slates)} slates, and {following} views that follow "
-        f"another, but {config.min_clicks} such clicks or {config.min_views} such views are needed; ingest a longer log"
+        f"another, but {config.min_clicks} such clicks or {config.min_views} such views are needed; {advice}"
     )
 
 

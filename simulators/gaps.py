@@ -21,11 +21,9 @@ def gaps(log: ShopLog, from_slates: bool) -> list[Evidence]:
         rows.append(Evidence("price of an item without one (the median of the others)", ASSUMED, count, middle))
     if shoppers == 1:
         rows.append(Evidence("sessions as unlike as those of different shoppers", ASSUMED, "1 shopper", float("nan")))
-    if not from_slates:
-        return rows
     shown = log.events[(log.events["event"] == Event.IMPRESSION.label) & log.events["slate_id"].notna()]
     unplaced = int(shown["position"].isna().sum())
-    if unplaced:
+    if from_slates and unplaced:
         count = f"{unplaced} of {len(shown)} impressions without a position"
         rows.append(Evidence("place on the slate (by the order logged)", ASSUMED, count, float("nan")))
     if log.clicks_elsewhere:

@@ -122,6 +122,12 @@ def elsewhere(log: ShopLog, clicks: np.ndarray) -> ShopLog:
     return ShopLog(events, Catalogue(pd.concat([frame, extra], ignore_index=True)), log.facts)
 
 
+def all_elsewhere(log: ShopLog) -> ShopLog:
+    """All clicks are on an item that no slate shows; nothing goes into the cart."""
+    kept = without(log, CART, PURCHASE)
+    return elsewhere(kept, (kept.events["event"] == CLICK).to_numpy())
+
+
 def bought_by_one(log: ShopLog) -> ShopLog:
     """Only the shopper with the most clicks puts anything into the cart, and buys it: all that it clicks."""
     kept = without(log, CART, PURCHASE).events
@@ -249,6 +255,11 @@ FITTED = {
     "half the clicks on what no slate shows": Odd(
         lambda log: elsewhere(log, half(log.events["event"] == CLICK)),
         {CLICK_RATE: LEARNED, "no click on a slate that did not show its item": ASSUMED},
+    ),
+    "all clicks on what no slate shows": Odd(
+        all_elsewhere,
+        {POPULAR: ASSUMED, "no click on a slate that did not show its item": ASSUMED},
+        config=FEW_VIEWS,
     ),
     "all clicks in place 1": Odd(clicked_first, {CLICK_RATE: LEARNED}),
     "every slate clicked": Odd(clicked_only, {POPULAR: ASSUMED}),
@@ -405,3 +416,30 @@ def test_what_is_unknown_is_shown_as_such(log: ShopLog, capsys: pytest.CaptureFi
     shopper = fit_boosted(of_items(only_views(log), price=np.nan), config=FEW_VIEWS)
     show_evidence(Reporter(), shopper.report)
     assert "What is known of the shoppers" in capsys.readouterr().out
+
+
+REFUSED = {
+    "no events": (lambda log: of_events(log, log.events.head(0)), "0 sessions hold 0 clicks on 0 slates"),
+    "no clicks": (
+        lambda log: of_events(log, log.events[log.events["event"] == IMPRESSION]),
+        "hold 0 clicks on .* 50 such clicks or 200 such views are needed; log clicks with the slate_id of what was "
+        "shown, or ingest a longer log; 50 more sessions are kept aside by held_out=0.2",
+    ),
+    "clicks on what no slate shows": (
+        lambda log: all_elsewhere(log.part(np.arange(80))),
+        "hold 0 clicks on .* more clicks are on what their slates did not show: check slate_id and item_id",
+    ),
+    "views of one item": (lambda log: only_views(of_few_items(log, 1)), "and 0 views that follow another"),
+    "clicks on one item alone": (
+        lambda log: clicked_only(of_few_items(chosen_alone(log.part(np.arange(40))), 1)),
+        "and 0 views that follow another, but 50 such clicks or",
+    ),
+}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("case", REFUSED)
+def test_a_log_that_holds_too_little_is_refused_with_what_to_do(case: str, family: str, log: ShopLog) -> None:
+    damage, says = REFUSED[case]
+    with pytest.raises(EvidenceError, match=says):
+        fitted(family, damage(log), USUAL)
