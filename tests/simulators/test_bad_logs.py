@@ -28,6 +28,7 @@ from slatewise.simulators import (
     fit_shopper,
     without_repeats,
 )
+from slatewise.simulators.features import log_prices
 from slatewise.simulators.priors import ASSUMED, LEARNED
 
 IMPRESSION, CLICK, CART, PURCHASE, VIEW = (
@@ -443,3 +444,13 @@ def test_a_log_that_holds_too_little_is_refused_with_what_to_do(case: str, famil
     damage, says = REFUSED[case]
     with pytest.raises(EvidenceError, match=says):
         fitted(family, damage(log), USUAL)
+
+
+def test_prices_are_told_apart_in_any_currency(log: ShopLog) -> None:
+    usual = log.catalogue.prices[1:]
+    spread = log_prices(usual) - log_prices(usual).mean()
+    for rate in (1e-5, 1e8):
+        other = log_prices((usual * rate).astype(np.float32))
+        np.testing.assert_allclose(other - other.mean(), spread, atol=1e-5)
+    assert log_prices(np.zeros(3, np.float32)).tolist() == [np.log(0.01)] * 3
+    np.testing.assert_allclose(log_prices(np.array([0, 2, 0.5], np.float32)), np.log([0.01, 2, 0.5]))
