@@ -27,7 +27,7 @@ class Slates:
     Attributes:
         session: (S,) number of the session.
         before: (S,) how many of the session's tokens came before the slate.
-        items: (S, K) dense item indices, best place first, 0 where the slate is shorter.
+        items: (S, K) dense item indices, best place first, 0 where the slate is shorter, or shows an item again.
         clicked: (S,) place of the first click, or of what went into the cart or was bought without one, -1 for none.
         carted: (S,) whether the clicked item was put in the cart later in the session.
         purchased: (S,) whether the clicked item was bought later in the session.
@@ -234,6 +234,7 @@ def _slates(log: ShopLog) -> Slates:
     k = int(place.max(initial=-1)) + 1
     items, propensity = np.zeros((n, k), np.int64), np.full((n, k), np.nan)
     items[row, place] = item[order]
+    _empty_repeats(items)
     propensity[row, place] = log.events["propensity"].to_numpy(dtype=np.float64)[order]
 
     slate_row = number[slate]
@@ -256,6 +257,16 @@ def _slates(log: ShopLog) -> Slates:
         last=np.append(session[1:] != session[:-1], True)[:n],
         dwell=_dwell(best, session, log),
     )
+
+
+def _empty_repeats(items: Ints) -> None:
+    """Empty the later places of an item on its slate, in place: it cannot be chosen twice."""
+    ascending = np.sort(items, axis=1)
+    rows = np.flatnonzero(((np.diff(ascending, axis=1) == 0) & (ascending[:, 1:] > 0)).any(axis=1))
+    order = np.argsort(items[rows], axis=1, kind="stable")
+    again, there = np.zeros(order.shape, dtype=bool), ascending[rows]
+    np.put_along_axis(again, order[:, 1:], np.diff(there, axis=1) == 0, axis=1)
+    items[rows] = np.where(again, 0, items[rows])
 
 
 def _first_click(items: Ints, slate_row: Ints, item: Ints, code: Ints) -> Ints:

@@ -219,6 +219,19 @@ def test_an_item_without_a_position_stands_below_the_one_logged_before_it() -> N
     assert log.tokens.items.tolist() == [4, 7]  # of slates without a click the best place
 
 
+def test_an_item_shown_twice_on_a_slate_is_chosen_where_it_stood_first() -> None:
+    slates = log_of(
+        """s 0 impression b x 0
+           s 0 impression c x 1
+           s 0 impression b x 2
+           s 0 impression d x 3
+           s 0 impression c x 4
+           s 5 click c x"""
+    ).slates
+    assert slates.items.tolist() == [[2, 3, 0, 4, 0]]
+    assert slates.clicked.tolist() == [1]
+
+
 def test_a_log_without_impressions_has_no_slates() -> None:
     log = log_of("s 0 view a\ns 1 click b x\ns 2 cart b")
     assert len(log.slates) == 0
