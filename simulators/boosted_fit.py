@@ -18,7 +18,7 @@ from .boosted_looks import Looks
 from .choice import NEVER
 from .fit import FitConfig, Ground, choice_evidence
 from .funnel import fit_dwell
-from .gaps import slates_are_short
+from .gaps import lengths_untold
 from .hand_features import (
     CHOICE_COLUMNS,
     ITEM_COLUMNS,
@@ -205,12 +205,8 @@ def _leaving(
     """The hazard of leaving, whether the log told it, and what it rests on."""
     log, slates, n_items, priors = ground.log, ground.log.slates, ground.log.catalogue.n_items, config.priors
     ends = int(slates.last.sum())
-    why = None
-    if not ground.from_slates:
-        why = slates_are_short(log)
-    elif log.facts.get("length_biased"):
-        why = "sessions sampled by length"
-    elif min(ends, len(slates) - ends) < config.min_events:
+    why = lengths_untold(log, ground.from_slates, ground.click_rate_known)
+    if why is None and min(ends, len(slates) - ends) < config.min_events:
         why = f"{ends} last slates of {len(slates)}"
     if why is not None:
         assumed = Evidence.assumed("mean slates a session", why, "slates_per_session", priors)

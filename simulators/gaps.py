@@ -37,3 +37,18 @@ def slates_are_short(log: ShopLog) -> str:
     """What the log has of slates, where that is too little to learn choices from."""
     slates = log.slates
     return f"{(slates.clicked >= 0).sum()} clicks on {len(slates)} slates" if len(slates) else "no slates"
+
+
+def lengths_untold(log: ShopLog, from_slates: bool, clicks_known: bool) -> str | None:
+    """Why the log cannot tell how many slates a session has; none where it can.
+
+    Args:
+        log: the sessions learnt from.
+        from_slates: whether choices are learnt from slates.
+        clicks_known: whether slates were kept that were not clicked.
+    """
+    if not from_slates:
+        return slates_are_short(log)
+    if not clicks_known:
+        return f"{slates_are_short(log)}, and none without one"
+    return "sessions sampled by length" if log.facts.get("length_biased") else None

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ..datasets.log import ShopLog, Slates
 from .choice_fit import ChoiceData
 from .funnel import Stage, fit_dwell, fit_stage
-from .gaps import slates_are_short
+from .gaps import lengths_untold
 from .learn import LearnedChoice
 from .leaving import LEAVING_FEATURES, Leaving, constant_leaving, leaving_from
 from .logistic import ItemEffects, LogisticFit, fit_logistic, logit
@@ -218,11 +218,11 @@ class Rest:
         funnel = learn_funnel(
             self.after, self.learned.data, *common, clicks_known=self.clicks_known, start=start and start.funnel
         )
-        if from_slates and not self.log.facts.get("length_biased"):
+        why = lengths_untold(self.log, from_slates, self.clicks_known)
+        if why is None:
             begin = start and start.leaving
             leaving = learn_leaving(self.log.slates, self.learned.seen, self.learned.data, *common, start=begin)
         else:
-            why = "sessions sampled by length" if from_slates else slates_are_short(self.log)
             leaving = assumed_leaving(self.log.catalogue.n_items, self.priors, why)
         dwell, time = fit_dwell(self.after.seconds, self.after.outcome, often, self.priors, self.least)
         return LearnedRest(funnel, leaving, dwell, [*funnel.evidence, leaving.evidence, time])

@@ -263,7 +263,7 @@ FITTED = {
         config=FEW_VIEWS,
     ),
     "all clicks in place 1": Odd(clicked_first, {CLICK_RATE: LEARNED}),
-    "every slate clicked": Odd(clicked_only, {POPULAR: ASSUMED}),
+    "every slate clicked": Odd(clicked_only, {POPULAR: ASSUMED, LEAVING: ASSUMED}),
     "one category": Odd(lambda log: of_items(log, category="all", brand="all")),
     "sessions of one slate": Odd(one_slate_a_session, {LEAVING: ASSUMED}),
     "one shopper who stays": Odd(lambda log: one_slate_a_session(log, but=1), {LEAVING: LEARNED}, config=RARE),
