@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -454,3 +455,9 @@ def test_prices_are_told_apart_in_any_currency(log: ShopLog) -> None:
         np.testing.assert_allclose(other - other.mean(), spread, atol=1e-5)
     assert log_prices(np.zeros(3, np.float32)).tolist() == [np.log(0.01)] * 3
     np.testing.assert_allclose(log_prices(np.array([0, 2, 0.5], np.float32)), np.log([0.01, 2, 0.5]))
+
+
+def test_the_page_tells_what_becomes_of_each_log() -> None:
+    lines = (Path(__file__).parents[2] / "docs" / "bad_input.md").read_text(encoding="utf-8").splitlines()
+    told = {name for line in lines if line.startswith("| ") for name in line.split(" | ")[0][2:].split(", ")}
+    assert {*FITTED, *REFUSED} <= told
