@@ -194,6 +194,13 @@ def slates_of_one(log: ShopLog) -> ShopLog:
     return of_events(log, events[~other | (events["event"] != IMPRESSION)])
 
 
+def clicked_by_one(log: ShopLog) -> ShopLog:
+    """Of all who were shown slates, only the shopper with the most clicks clicked."""
+    clicks = log.events[log.events["event"] == CLICK]
+    one = log.events["shopper_id"] == clicks["shopper_id"].value_counts().index[0]
+    return of_events(log, log.events[one | (log.events["event"] == IMPRESSION)])
+
+
 def paused_by_one(log: ShopLog) -> ShopLog:
     """All that a session holds comes at once, but for the shopper with the most clicks."""
     events = log.events
@@ -267,6 +274,7 @@ FITTED = {
     "every slate clicked": Odd(clicked_only, {POPULAR: ASSUMED, LEAVING: ASSUMED}),
     "one category": Odd(lambda log: of_items(log, category="all", brand="all")),
     "sessions of one slate": Odd(one_slate_a_session, {LEAVING: ASSUMED}),
+    "one shopper who clicks": Odd(clicked_by_one, {CLICK_RATE: LEARNED}, config=RARE),
     "one shopper who stays": Odd(lambda log: one_slate_a_session(log, but=1), {LEAVING: LEARNED}, config=RARE),
     "one shopper who buys": Odd(bought_by_one, {CARTS: LEARNED, PURCHASES: LEARNED}, config=RARE),
     "one shopper who pauses": Odd(paused_by_one, {DWELL: LEARNED}, config=RARE),
