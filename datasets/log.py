@@ -27,8 +27,8 @@ class Slates:
     Attributes:
         session: (S,) number of the session.
         before: (S,) how many of the session's tokens came before the slate.
-        items: (S, K) dense item indices, best place first, 0 where the slate is shorter.
-        clicked: (S,) place of the first click, -1 for none.
+        items: (S, K) dense item indices, best place first, 0 where the slate is shorter, or shows an item again.
+        clicked: (S,) place of the first click, or of what went into the cart or was bought without one, -1 for none.
         carted: (S,) whether the clicked item was put in the cart later in the session.
         purchased: (S,) whether the clicked item was bought later in the session.
         propensity: (S, K) chance of each item at its place given those above it; nan where not logged.
@@ -126,6 +126,8 @@ class ShopLog:
         named = slate >= 0
         slate[named] = pd.factorize(self.session_of_event[named] * (slate.max(initial=0) + 1) + slate[named])[0]
         position = np.asarray(events["position"].astype("Float64").fillna(-1), dtype=np.int64)
+        shown = np.flatnonzero((code == Event.IMPRESSION) & (slate >= 0))
+        position[shown] = _placed(slate[shown], position[shown])
         return item, code, np.asarray(seconds, dtype=np.float64), slate, position
 
     @cached_property
@@ -156,8 +158,19 @@ class ShopLog:
 
     @cached_property
     def slates(self) -> Slates:
-        """The slates shown, with what became of them; empty where the log has no impressions."""
+        """The slates shown, with what became of them; empty where the log has no impressions.
+
+        An item without a position stands below the one logged before it on its slate.
+        """
         return _slates(self)
+
+    @cached_property
+    def clicks_elsewhere(self) -> int:
+        """Clicks that name a slate which did not show their item; on `slates` they count as none."""
+        item, code, _, slate, _ = self._columns
+        pair, there = slate * (self.catalogue.n_items + 1) + item, (slate >= 0) & (item > 0)
+        shown, clicked = (pair[there & (code == event)] for event in (Event.IMPRESSION, Event.CLICK))
+        return int((~np.isin(clicked, shown)).sum())
 
     def part(self, sessions: NDArray[np.bool_] | Ints) -> "ShopLog":
         """The log of some of the sessions (a mask or numbers), catalogue kept whole."""
@@ -193,12 +206,24 @@ class ShopLog:
         return self.part((ids.map(share) == half).to_numpy())
 
 
+def _placed(slate: Ints, position: Ints) -> Ints:
+    """(E,) positions of impressions (-1 for none), where one that has none takes that of the one before on its slate.
+
+    Items of equal position stand in the order in which they were logged.
+    """
+    order, row = np.argsort(slate, kind="stable"), np.arange(len(slate))
+    slate, position = slate[order], position[order]
+    begins, known = np.diff(slate, prepend=-1) != 0, position >= 0
+    filled = np.empty_like(position)
+    filled[order] = np.maximum(position[np.maximum.accumulate(np.where(begins | known, row, 0))], 0)
+    return filled
+
+
 def _slates(log: ShopLog) -> Slates:
     item, code, seconds, slate, position = log._columns
     shown = np.flatnonzero((code == Event.IMPRESSION) & (slate >= 0) & (item > 0))
-    unplaced = position[shown] < 0
     # Ordered by slate number, then place; slates are numbered in order of appearance, that is by session and time.
-    order = shown[np.lexsort((shown, np.where(unplaced, np.iinfo(np.int64).max, position[shown]), slate[shown]))]
+    order = shown[np.lexsort((shown, position[shown], slate[shown]))]
     first = np.flatnonzero(np.diff(slate[order], prepend=-2))
     best = order[first]  # the event of each slate's best place
     n = len(first)
@@ -209,6 +234,7 @@ def _slates(log: ShopLog) -> Slates:
     k = int(place.max(initial=-1)) + 1
     items, propensity = np.zeros((n, k), np.int64), np.full((n, k), np.nan)
     items[row, place] = item[order]
+    _empty_repeats(items)
     propensity[row, place] = log.events["propensity"].to_numpy(dtype=np.float64)[order]
 
     slate_row = number[slate]
@@ -233,10 +259,23 @@ def _slates(log: ShopLog) -> Slates:
     )
 
 
+def _empty_repeats(items: Ints) -> None:
+    """Empty the later places of an item on its slate, in place: it cannot be chosen twice."""
+    ascending = np.sort(items, axis=1)
+    rows = np.flatnonzero(((np.diff(ascending, axis=1) == 0) & (ascending[:, 1:] > 0)).any(axis=1))
+    order = np.argsort(items[rows], axis=1, kind="stable")
+    again, there = np.zeros(order.shape, dtype=bool), ascending[rows]
+    np.put_along_axis(again, order[:, 1:], np.diff(there, axis=1) == 0, axis=1)
+    items[rows] = np.where(again, 0, items[rows])
+
+
 def _first_click(items: Ints, slate_row: Ints, item: Ints, code: Ints) -> Ints:
-    """(S,) place of the first click on each slate, -1 for none; a click on an item the slate lacks does not count."""
+    """(S,) place of the first item clicked on each slate, -1 for none; what the slate lacks does not count.
+
+    What goes into the cart, or is bought, straight from the slate was chosen there as well.
+    """
     clicked = np.full(len(items), -1, np.int64)
-    acted = np.flatnonzero((code == Event.CLICK) & (slate_row >= 0) & (item > 0))
+    acted = np.flatnonzero((code >= Event.CLICK) & (code <= Event.PURCHASE) & (slate_row >= 0) & (item > 0))
     hits = items[slate_row[acted]] == item[acted][:, None]
     acted, hits = acted[hits.any(axis=1)], hits[hits.any(axis=1)]
     rows, earliest = np.unique(slate_row[acted], return_index=True)

@@ -18,6 +18,7 @@ from .boosted_looks import Looks
 from .choice import NEVER
 from .fit import FitConfig, Ground, choice_evidence
 from .funnel import fit_dwell
+from .gaps import lengths_untold
 from .hand_features import (
     CHOICE_COLUMNS,
     ITEM_COLUMNS,
@@ -150,7 +151,7 @@ def _assembled(
     log, occasions, priors = ground.log, ground.occasions, config.priors
     often, latest = ground.weight[occasions.session], late[occasions.session]
     after = After.of_slates(log.slates) if ground.from_slates else After.of_views(log, occasions)
-    stages, evidence = _funnel(after, looks, often, latest, config, log.catalogue.n_items)
+    stages, evidence = _funnel(after, looks, often, latest, config, log.catalogue.n_items, ground.click_rate_known)
     leaving, known, leaves = _leaving(ground, after, looks, latest, config)
     dwell, time = fit_dwell(after.seconds, after.outcome, often, priors, config.min_events)
     model = BoostedModel(
@@ -180,13 +181,14 @@ def _funnel(
     late: NDArray[np.bool_],
     config: BoostedConfig,
     n_items: int,
+    clicks_known: bool,
 ) -> tuple[dict[str, Hazard], list[Evidence]]:
     """Carts given clicks, and purchases given carts."""
     took = np.flatnonzero((after.outcome >= 1) & (weight > 0))
     columns, item, often = looks.chosen()[took], after.item[took], weight[took]
     stages, evidence = {}, []
     for step in FUNNEL_STEPS:
-        counted = StepCount.of(step, after.outcome[took], often, config.priors, config.min_events)
+        counted = StepCount.of(step, after.outcome[took], often, config.priors, config.min_events, clicks_known)
         there = counted.reached
         evidence.append(counted.evidence)
         if counted.rate is None:
@@ -203,12 +205,8 @@ def _leaving(
     """The hazard of leaving, whether the log told it, and what it rests on."""
     log, slates, n_items, priors = ground.log, ground.log.slates, ground.log.catalogue.n_items, config.priors
     ends = int(slates.last.sum())
-    why = None
-    if not ground.from_slates:
-        why = "no slates"
-    elif log.facts.get("length_biased"):
-        why = "sessions sampled by length"
-    elif min(ends, len(slates) - ends) < config.min_events:
+    why = lengths_untold(log, ground.from_slates, ground.click_rate_known)
+    if why is None and min(ends, len(slates) - ends) < config.min_events:
         why = f"{ends} last slates of {len(slates)}"
     if why is not None:
         assumed = Evidence.assumed("mean slates a session", why, "slates_per_session", priors)

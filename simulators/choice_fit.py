@@ -129,7 +129,8 @@ class _Parameters:
     def __init__(self, data: ChoiceData, prior: ChoicePrior, n_items: int, places: int | None) -> None:
         self.prior, self.n_items = prior, n_items
         places = _places_with_evidence(data) if places is None else places
-        rate = float(((data.clicked >= 0) * data.weight).sum() / data.weight.sum())
+        # Of the log as it is, not as it is weighted: shoppers drawn with replacement may have no slate at all.
+        rate = float((data.clicked >= 0).double().mean())
         shown = float((data.items > 0).sum(1).double().mean())
         width = 0 if prior.effects is None else prior.effects.vectors.shape[1]
         own = 0 if prior.effects is None else n_items + 1

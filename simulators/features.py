@@ -75,7 +75,7 @@ class ItemFacts:
 
 def item_facts(catalogue: Catalogue, popularity: NDArray[np.float32]) -> ItemFacts:
     """Prices and categories of a catalogue as features need them; `popularity` is (N + 1,)."""
-    price = np.log(np.maximum(catalogue.prices[1:].astype(np.float64), 0.01))
+    price = log_prices(catalogue.prices[1:])
     category = np.unique(catalogue.frame["category"].to_numpy(dtype=object).astype(str), return_inverse=True)[1]
     mean, spread = price.mean(), max(float(price.std()), 1e-6)
     # Means of small categories are drawn towards the catalogue's, as if five more items of its mean price were there.
@@ -85,6 +85,12 @@ def item_facts(catalogue: Catalogue, popularity: NDArray[np.float32]) -> ItemFac
     z = [torch.from_numpy(np.concatenate([[0.0], one]).astype(np.float32)) for one in columns]
     codes = torch.from_numpy(np.concatenate([[0], category + 1]).astype(np.int64))
     return ItemFacts(z[0], z[1], codes, torch.from_numpy(popularity))
+
+
+def log_prices(prices: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Log prices; what is free counts as a cent, or as the lowest price where that is less."""
+    exact = prices.astype(np.float64)
+    return np.log(np.maximum(exact, np.min(exact, initial=0.01, where=exact > 0)))
 
 
 @dataclass(frozen=True, slots=True)

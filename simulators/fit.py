@@ -15,12 +15,13 @@ from .calibration import calibration_table
 from .ensemble import member_parts, resampled
 from .fitted import FittedShopper, ShopperModel
 from .foretold import Foretells
+from .gaps import gaps, slates_are_short
 from .learn import LearnedChoice, Strengths, arrivals, learn_again, learn_choice, nothing_for_click_rate
 from .learn_after import Rest
 from .likelihood import slate_likelihood
 from .members import Parts
-from .observed import After
-from .occasions import Occasions, next_views, views
+from .observed import After, shopper_numbers
+from .occasions import Occasions, following_views, next_views
 from .priors import LEARNED, Evidence, Priors, evidence_table
 from .replay import Progress
 from .report import parameter_table, records
@@ -147,13 +148,18 @@ class Ground:
             EvidenceError: the log holds too few clicks on slates and too few views.
         """
         train, held = _split(log, config.held_out) if later is None else (log, later)
-        from_slates = _enough(train, config)
+        from_slates = _enough(train, config, 0 if held is None or later is not None else len(held))
         train = _capped(train, config.max_slots, rng) if from_slates else train
         weight = _session_weights(train, config.resample)
         if from_slates:
             occasions = Occasions.of_slates(train.slates)
         else:
             occasions = next_views(train, alternatives=config.alternatives, most=config.max_next_views, rng=rng)
+        if not weight[occasions.session].any():
+            raise EvidenceError(
+                f"the shoppers drawn by resample={config.resample} made none of the {len(occasions)} choices that the "
+                "log tells of; take another seed, or none"
+            )
         return cls(train, held, occasions, weight)
 
     @property
@@ -177,7 +183,7 @@ class Ground:
         """Figures of a fit, see `fit_family.fit`."""
         found: dict[str, Any] = {
             "counts": _counts(self.log, self.from_slates, len(self.occasions)),
-            "evidence": records(evidence_table(evidence)),
+            "evidence": records(evidence_table([*evidence, *gaps(self.log, self.from_slates)])),
             "parameters": parameters,
         }
         return found if self.held is None else found | _judged(shopper, self.held, seed, progress)
@@ -192,8 +198,8 @@ def _split(log: ShopLog, share: float) -> tuple[ShopLog, ShopLog | None]:
     return log.part(np.sort(order[:kept])), log.part(np.sort(order[kept:]))
 
 
-def _enough(log: ShopLog, config: FitConfig) -> bool:
-    """Whether choices can be learnt from slates; otherwise from next views.
+def _enough(log: ShopLog, config: FitConfig, aside: int) -> bool:
+    """Whether choices can be learnt from slates; otherwise from next views. `aside` is how many sessions are kept so.
 
     Raises:
         EvidenceError: from neither.
@@ -201,13 +207,22 @@ def _enough(log: ShopLog, config: FitConfig) -> bool:
     clicks = int((log.slates.clicked >= 0).sum())
     if clicks >= config.min_clicks:
         return True
-    _, place, _ = views(log)
-    following = int((place > 0).sum())
+    following = int(following_views(log).sum())
     if following >= config.min_views:
         return False
+    advice = "ingest a longer log"
+    if log.clicks_elsewhere:
+        advice = (
+            f"{log.clicks_elsewhere} more clicks are on what their slates did not show: check slate_id and item_id, "
+            f"or {advice}"
+        )
+    elif not clicks and len(log.slates):
+        advice = f"log clicks with the slate_id of what was shown, or {advice}"
+    if aside:
+        advice += f"; {aside} more sessions are kept aside by held_out={config.held_out}"
     raise EvidenceError(
         f"{len(log)} sessions hold {clicks} clicks on {len(log.slates)} slates, and {following} views that follow "
-        f"another, but {config.min_clicks} such clicks or {config.min_views} such views are needed; ingest a longer log"
+        f"another, but {config.min_clicks} such clicks or {config.min_views} such views are needed; {advice}"
     )
 
 
@@ -221,7 +236,7 @@ def _session_weights(log: ShopLog, resample: int | None) -> NDArray[np.float64]:
     """(sessions,) how often each session counts: once, or as often as its shopper was drawn."""
     if resample is None:
         return np.ones(len(log))
-    _, shopper = np.unique(log.sessions["shopper_id"].to_numpy(dtype=object).astype(str), return_inverse=True)
+    shopper = shopper_numbers(log)
     n = int(shopper.max()) + 1
     drawn = np.bincount(np.random.default_rng(resample).integers(n, size=n), minlength=n)
     return drawn[shopper].astype(np.float64)
@@ -239,7 +254,8 @@ def _assembled(
     log, occasions, priors = ground.log, ground.occasions, config.priors
     came, session = arrivals(log, ground.weight, config.max_arrivals, rng, priors.arrival_views)
     after = After.of_slates(log.slates) if ground.from_slates else After.of_views(log, occasions)
-    rest = Rest(log, learned, occasions, after, config.strengths.effects(encoder), priors, config.min_events)
+    effects, known = config.strengths.effects(encoder), ground.click_rate_known
+    rest = Rest(log, learned, occasions, after, effects, priors, config.min_events, known)
     whole = rest.learn(ground.weight)
     model = ShopperModel(
         facts=learned.facts,
@@ -299,12 +315,15 @@ def choice_evidence(
         priors: what was assumed.
     """
     if occasions.correction is not None:
-        return [
+        why = slates_are_short(log)
+        rows = [
             Evidence("choice among items", LEARNED, f"{len(occasions)} next views", float("nan")),
-            Evidence.assumed("click rate of a popular slate", "no slates", "click_rate", priors),
-            Evidence.assumed("chance to look at the next place", "no slates", "position_decay", priors),
-            Evidence.assumed("views brought along at most", "no slates", "arrival_views", priors),
+            Evidence.assumed("click rate of a popular slate", why, "click_rate", priors),
+            Evidence.assumed("chance to look at the next place", why, "position_decay", priors),
         ]
+        if not len(log.slates):  # the first slate ends what a shopper brings along
+            rows.append(Evidence.assumed("views brought along at most", why, "arrival_views", priors))
+        return rows
     hit = log.slates.clicked >= 0
     count = f"{hit.sum()} clicks on {len(hit)} slates"
     if _all_clicked(log):
@@ -313,14 +332,14 @@ def choice_evidence(
         rows = [Evidence.rate("click rate of a logged slate", int(hit.sum()), len(hit), count)]
     below = [int((log.slates.clicked > place).sum()) for place in range(len(proceed))]
     for place in {0, len(proceed) // 2, len(proceed) - 1}:
-        if place == len(proceed) - 1 and below[place] < 1:
-            rows.append(
-                Evidence.assumed("chance to look at the next place", "no clicks below", "position_decay", priors)
-            )
+        if place == len(proceed) - 1 and not occasions.items[:, place + 1 :].any():
+            words = "chance to look at the next place"
+            rows.append(Evidence.assumed(words, "no slate is longer", "position_decay", priors))
             continue
         middle, margin = float(proceed[place]), 1.96 * float(errors[place])
         low, value, high = (float(torch.sigmoid(torch.tensor(middle + side * margin))) for side in (-1, 0, 1))
         words = f"chance to look on from place {place + 1}" + (" and below" if place == len(proceed) - 1 else "")
+        words += "" if below[place] else " (drawn to prior position_decay)"
         rows.append(Evidence(words, LEARNED, f"{below[place]} clicks below", value, low, high))
     return rows
 
@@ -341,11 +360,15 @@ def _counts(log: ShopLog, from_slates: bool, occasions: int) -> dict[str, Any]:
 
 
 def _judged(shopper: Foretells, held: ShopLog, seed: int, progress: Progress | None) -> dict[str, Any]:
-    """What the sessions kept aside say; nothing where they hold no occasion."""
+    """What the sessions kept aside say; where they hold no occasion, that they say nothing."""
     try:
         seen = shopper.foretell(held, seed=seed, progress=progress)
     except EvidenceError:
-        return {}
+        return {
+            "held_out_counts": dict.fromkeys(("sessions", "slates", "clicks"), 0),
+            "held_out": [],
+            "calibration": [],
+        }
     judged = slate_likelihood(shopper, seen, seed=seed)
     totals = {"sessions": judged.sessions, "slates": judged.slates, "clicks": judged.clicks}
     return {

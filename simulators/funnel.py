@@ -118,7 +118,7 @@ def fit_dwell(
     Args:
         seconds: (S,) seconds to what came next; nan where nothing did.
         outcome: (S,) codes of `OUTCOMES`.
-        weight: (S,) how often each counts.
+        weight: (S,) how often each counts; all alike where none of those with a pause does.
         priors: for a log without a clock.
         least: observations that make one.
 
@@ -132,6 +132,7 @@ def fit_dwell(
             "median seconds on a slate", f"{known.sum()} gaps", "seconds_per_slate", priors
         )
     log, what, w = np.log(np.maximum(seconds[known], 0.5)), outcome[known], weight[known]
+    w = w if w.any() else np.ones(len(w))
     mean = np.average(log, weights=w)
     spread = np.sqrt(np.average((log - mean) ** 2, weights=w))
     count = np.bincount(what, w, minlength=len(OUTCOMES)) + least

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ..datasets.log import ShopLog, Slates
 from .choice_fit import ChoiceData
 from .funnel import Stage, fit_dwell, fit_stage
+from .gaps import lengths_untold
 from .learn import LearnedChoice
 from .leaving import LEAVING_FEATURES, Leaving, constant_leaving, leaving_from
 from .logistic import ItemEffects, LogisticFit, fit_logistic, logit
@@ -21,6 +22,8 @@ from .replay import Replay
 
 FUNNEL_STEPS = {"cart": 2, "purchase": 3}
 """Steps after a click, in order -> code of `funnel.OUTCOMES` of who passed."""
+ALL_PASSED = 0.98
+"""Share of clicks that pass a step above which a log is taken to hold only those that did."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,19 +43,19 @@ def learn_funnel(
     effects: ItemEffects,
     priors: Priors,
     least: int,
+    clicks_known: bool,
     start: "LearnedFunnel | None" = None,
 ) -> LearnedFunnel:
-    """Fit carts given clicks, and purchases given carts.
+    """Fit carts given clicks, and purchases given carts; see `StepCount.of`.
 
-    A purchase counts as a cart, whether or not the shop logged one. With fewer than `least` events a step has one
-    chance for all, which counts the prior as if it had been seen `least` times; without any event it is the prior.
+    A purchase counts as a cart, whether or not the shop logged one.
     """
     took = np.flatnonzero(after.outcome >= 1)
     outcome, item, often = after.outcome[took], after.item[took], weight[took]
     features = data.features.numpy()[took, data.clicked.numpy()[took]]
     stages, fits, evidence = {}, {}, []
     for step in FUNNEL_STEPS:
-        counted = StepCount.of(step, outcome, often, priors, least)
+        counted = StepCount.of(step, outcome, often, priors, least, clicks_known)
         reached, passed = counted.reached, counted.passed
         evidence.append(counted.evidence)
         if counted.rate is None:
@@ -82,9 +85,19 @@ class StepCount:
 
     @classmethod
     def of(
-        cls, step: str, outcome: NDArray[np.int64], weight: NDArray[np.float64], priors: Priors, least: int
+        cls,
+        step: str,
+        outcome: NDArray[np.int64],
+        weight: NDArray[np.float64],
+        priors: Priors,
+        least: int,
+        clicks_known: bool = True,
     ) -> "StepCount":
         """Count a step.
+
+        With fewer than `least` events a step has one chance for all, which counts the prior as if it had been seen
+        `least` times; without any event it is the prior. With fewer than `least` times without an event, but not of
+        events, it counts the prior once: that nearly all pass is well told.
 
         Args:
             step: of `FUNNEL_STEPS`.
@@ -92,6 +105,8 @@ class StepCount:
             weight: (C,) how often each counts.
             priors: for a step without events.
             least: events, and times without one, that let a step be learnt.
+            clicks_known: whether the log tells what was not clicked; one that does not, and in which nearly every click
+                passed, may hold nothing else, and the step is the prior.
         """
         depth = FUNNEL_STEPS[step]
         reached = outcome >= depth - 1
@@ -102,8 +117,13 @@ class StepCount:
         if got >= least and tries - got >= least:
             return cls(reached, passed, None, Evidence.rate(words, int(passed.sum()), int(reached.sum()), count))
         prior = priors.cart_rate if depth == 2 else priors.purchase_rate
-        rate = (got + least * prior) / (tries + least) if got else prior
-        drawn = Evidence.drawn(words, count, f"{step}_rate", priors, rate, int(got), int(tries))
+        if not clicks_known and passed.sum() > ALL_PASSED * len(outcome):
+            assumed = Evidence.assumed(words, f"{count}, and no other clicks", f"{step}_rate", priors)
+            return cls(reached, passed, prior, assumed)
+        # Of shoppers drawn with replacement none may have passed where some of the log did: that is evidence too.
+        times = least if got < least else 1
+        rate = (got + times * prior) / (tries + times) if passed.any() else prior
+        drawn = Evidence.drawn(words, count, f"{step}_rate", priors, rate, int(passed.sum()), int(reached.sum()))
         return cls(reached, passed, rate, drawn)
 
 
@@ -138,9 +158,9 @@ def learn_leaving(
     if min(ends, len(last) - ends) < least:
         return assumed_leaving(n_items, priors, f"{ends} last slates of {len(last)}")
     features, taken = leaving_rows(slates, seen, data)
-    rate = float(np.average(last, weights=weight))
     centre, spread = np.zeros(len(LEAVING_FEATURES)), np.ones(len(LEAVING_FEATURES))
-    centre[0], spread[0] = logit(rate), 3.0
+    # The log's own rate, however its slates are weighted: of shoppers drawn with replacement all, or none, may leave.
+    centre[0], spread[0] = logit(ends / len(last)), 3.0
     fit = fit_logistic(
         features.double().numpy(),
         last,
@@ -179,6 +199,7 @@ class Rest:
     Attributes:
         log: the sessions. learned: their choices. occasions: when these were. after: what came of them.
         effects: prior of items' effects. priors: for what is not told. least: events that make a part learnt.
+        clicks_known: whether the log tells what was not clicked.
     """
 
     log: ShopLog
@@ -188,17 +209,20 @@ class Rest:
     effects: ItemEffects
     priors: Priors
     least: int
+    clicks_known: bool
 
     def learn(self, weight: NDArray[np.float64], start: LearnedRest | None = None) -> LearnedRest:
         """Fit it, each session counting (sessions,) times; `start` is a fit of other weights to begin from."""
         often, from_slates = weight[self.occasions.session], self.occasions.correction is None
         common = often, self.effects, self.priors, self.least
-        funnel = learn_funnel(self.after, self.learned.data, *common, start=start and start.funnel)
-        if from_slates and not self.log.facts.get("length_biased"):
+        funnel = learn_funnel(
+            self.after, self.learned.data, *common, clicks_known=self.clicks_known, start=start and start.funnel
+        )
+        why = lengths_untold(self.log, from_slates, self.clicks_known)
+        if why is None:
             begin = start and start.leaving
             leaving = learn_leaving(self.log.slates, self.learned.seen, self.learned.data, *common, start=begin)
         else:
-            why = "sessions sampled by length" if from_slates else "no slates"
             leaving = assumed_leaving(self.log.catalogue.n_items, self.priors, why)
         dwell, time = fit_dwell(self.after.seconds, self.after.outcome, often, self.priors, self.least)
         return LearnedRest(funnel, leaving, dwell, [*funnel.evidence, leaving.evidence, time])

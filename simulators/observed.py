@@ -101,9 +101,14 @@ def judged_by(log: ShopLog, n_items: int, from_slates: bool, seed: int) -> tuple
 
 
 def shopper_numbers(log: ShopLog) -> Ints:
-    """(sessions,) number of the shopper of each session."""
+    """(sessions,) number of the shopper of each session.
+
+    A log that knows one shopper only does not tell whose sessions are alike: each then counts as another shopper's, so
+    that there is something to resample, and to hold against something else.
+    """
     ids = log.sessions["shopper_id"].to_numpy(dtype=object).astype(str)
-    return np.unique(ids, return_inverse=True)[1].astype(np.int64)
+    number = np.unique(ids, return_inverse=True)[1].astype(np.int64)
+    return number if number.any() else np.arange(len(ids))
 
 
 @dataclass(frozen=True, slots=True)

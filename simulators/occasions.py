@@ -85,6 +85,13 @@ def views(log: ShopLog) -> tuple[Ints, Ints, Ints]:
     return session[there], place[there].astype(np.int64), tokens.items[there]
 
 
+def following_views(log: ShopLog) -> NDArray[np.bool_]:
+    """(E,) whether each of `views` follows something else than its own item."""
+    session, place, item = views(log)
+    before = log.tokens.items[np.maximum(log.tokens.offsets[session] + place - 1, 0)]
+    return (place > 0) & (before != item)
+
+
 def next_views(log: ShopLog, *, alternatives: int, most: int, rng: np.random.Generator) -> Occasions:
     """Views that follow something, each among sampled alternatives.
 
@@ -97,9 +104,8 @@ def next_views(log: ShopLog, *, alternatives: int, most: int, rng: np.random.Gen
         rng: draws occasions and alternatives.
     """
     session, place, item = views(log)
-    tokens, n_items = log.tokens, log.catalogue.n_items
-    before = tokens.items[np.maximum(tokens.offsets[session] + place - 1, 0)]
-    kept = np.flatnonzero((place > 0) & (before != item))
+    n_items = log.catalogue.n_items
+    kept = np.flatnonzero(following_views(log))
     if len(kept) > most:
         kept = np.sort(rng.choice(kept, most, replace=False))
     seen = np.bincount(item, minlength=n_items + 1)[1:]

@@ -20,6 +20,8 @@ from numpy.typing import NDArray
 
 Doubles = NDArray[np.float64]
 Floats = NDArray[np.float32]
+ROWS_OF_A_BIN = 3
+"""Rows that a value, or a range of values, needs to be told apart from others."""
 Slope = Callable[[Doubles], tuple[Doubles, Doubles]]
 """(R,) scores -> (R,) first and (R,) second derivative of the loss, the second above 0."""
 
@@ -115,8 +117,10 @@ def grow(
         seed: of LightGBM, which draws nothing with these settings.
 
     Returns:
-        The trees; none where no tree lowers the loss.
+        The trees; none where no tree lowers the loss, or no column tells rows apart.
     """
+    if not _varies(x):
+        return None
     import lightgbm
 
     constraints = np.zeros(x.shape[1], np.int64)
@@ -129,6 +133,7 @@ def grow(
         "min_data_in_leaf": 1,  # the curvature says what a leaf may rest on
         "lambda_l2": config.shrinkage,
         "max_bin": 63,
+        "min_data_in_bin": ROWS_OF_A_BIN,
         "feature_pre_filter": False,
         "deterministic": True,
         "force_row_wise": True,
@@ -155,3 +160,14 @@ def grow(
         elif done - best >= config.patience:
             break
     return Trees(booster.model_to_string(num_iteration=best)) if best else None
+
+
+def _varies(x: Floats) -> bool:
+    """Whether LightGBM tells rows apart by some column; it fails where all rows fall into one bin of every column."""
+    for column in x.T:
+        known = column[~np.isnan(column)]
+        if len(known) >= 2 * ROWS_OF_A_BIN:
+            low, high = np.partition(known, (ROWS_OF_A_BIN - 1, -ROWS_OF_A_BIN))[[ROWS_OF_A_BIN - 1, -ROWS_OF_A_BIN]]
+            if low < high:
+                return True
+    return False

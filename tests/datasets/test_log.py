@@ -127,7 +127,7 @@ def test_carts_are_credited_to_slates(case: str) -> None:
     rows = ["s 0 impression b x 0", "s 0 impression c x 1", "s 1 click b x"]
     if "other" in line:
         rows += ["s 3 impression b other 0"]
-        expected = [*expected, False]  # shown, and not clicked
+        expected = [*expected, True]  # put into the cart straight from that one
     rows = [line, *rows] if "-5" in line else [*rows, line]
     assert log_of("\n".join(rows)).slates.carted.tolist() == expected
 
@@ -156,6 +156,33 @@ def test_the_first_click_counts_and_clicks_on_what_was_not_shown_do_not() -> Non
     assert slates.clicked.tolist() == [1]
 
 
+def test_clicks_on_what_their_slate_does_not_show_are_counted() -> None:
+    log = log_of(
+        """s 0 impression b x 0
+           s 1 click e x
+           s 2 click b x
+           s 3 click b nowhere
+           s 4 click c"""
+    )
+    assert log.clicks_elsewhere == 2
+
+
+def test_what_is_bought_or_put_into_the_cart_straight_from_a_slate_was_chosen_there() -> None:
+    slates = log_of(
+        """s 0 impression b x 0
+           s 0 impression c x 1
+           s 1 cart c x
+           t 0 impression b y 0
+           t 0 impression c y 1
+           t 5 purchase c y
+           u 0 impression b z 0
+           u 5 purchase b"""
+    ).slates
+    assert slates.clicked.tolist() == [1, 1, -1]
+    assert slates.carted.tolist() == [True, False, False]
+    assert slates.purchased.tolist() == [False, True, False]
+
+
 def test_slates_may_be_numbered_anew_in_each_session() -> None:
     slates = log_of(
         """s 0 impression b 1 0
@@ -176,6 +203,33 @@ def test_positions_may_be_missing_or_start_later() -> None:
            s 9 impression f y 3"""
     ).slates
     assert slates.items.tolist() == [[4, 2], [6, 5]]
+
+
+def test_an_item_without_a_position_stands_below_the_one_logged_before_it() -> None:
+    log = log_of(
+        """s 0 impression d x
+           s 0 impression b x 1
+           s 0 impression e x
+           s 0 impression f x 3
+           s 9 impression c y 7
+           s 9 impression a y
+           s 9 impression g y 4"""
+    )
+    assert log.slates.items.tolist() == [[4, 2, 5, 6], [7, 3, 1, 0]]
+    assert log.tokens.items.tolist() == [4, 7]  # of slates without a click the best place
+
+
+def test_an_item_shown_twice_on_a_slate_is_chosen_where_it_stood_first() -> None:
+    slates = log_of(
+        """s 0 impression b x 0
+           s 0 impression c x 1
+           s 0 impression b x 2
+           s 0 impression d x 3
+           s 0 impression c x 4
+           s 5 click c x"""
+    ).slates
+    assert slates.items.tolist() == [[2, 3, 0, 4, 0]]
+    assert slates.clicked.tolist() == [1]
 
 
 def test_a_log_without_impressions_has_no_slates() -> None:

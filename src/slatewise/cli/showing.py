@@ -62,12 +62,19 @@ def show_evidence(reporter: Reporter, facts: Mapping[str, Any]) -> None:
     """What a fitted shopper learned from its log, what it assumes, and how well it foretells held-out slates."""
     rows = []
     for row in facts.get("evidence", []):
-        value = f"{row['value']:.3g} [{row['low']:.3g}, {row['high']:.3g}]"
-        rows.append((row["quantity"], f"{row['source']} ({row['evidence']})", value))
+        rows.append((row["quantity"], f"{row['source']} ({row['evidence']})", _range(row)))
     reporter.table("What is known of the shoppers", ["quantity", "whence", "value [range]"], rows)
     held_out = facts.get("held_out") or []
     if held_out:
         reporter.table("On held-out slates", list(held_out[0]), [_cells(row) for row in held_out])
+
+
+def _range(row: Mapping[str, Any]) -> str:
+    """A value and its range, as far as they are known."""
+    value, low, high = (row[name] for name in ("value", "low", "high"))
+    if value is None:
+        return ""
+    return f"{value:.3g}" if low is None or high is None else f"{value:.3g} [{low:.3g}, {high:.3g}]"
 
 
 def _cells(row: Mapping[str, Any]) -> list[str]:
