@@ -27,6 +27,7 @@ from .two_sample import classifier_two_sample
 from .visits import Visits, logged_visits, next_views_made, simulated_visits
 
 _BARS = 24  # of a distribution's picture, at most
+_FEWEST = 40  # halvings and resamples, of which the 2.5 % quantile is then not the least one
 _HALVED = 20  # halvings that classifiers learn from
 
 
@@ -91,7 +92,7 @@ def realism(
         shopper: of either fitted family; or any other, of which only what it does is compared, not what it foretells.
         log: sessions held out, of the shopper's catalogue.
         seed: of the simulation, the halves and the resamples.
-        resamples: halvings and bootstrap samples behind the intervals, at least 2.
+        resamples: halvings and bootstrap samples behind the intervals, at least 40.
         progress: told of (done, total, words).
 
     Returns:
@@ -101,8 +102,8 @@ def realism(
         EvidenceError: the log is of another catalogue, holds nothing to compare by, or fewer than 10 shoppers.
         ValueError: `resamples` is out of range.
     """
-    if resamples < 2:
-        raise ValueError(f"resamples must be at least 2, got {resamples}")
+    if resamples < _FEWEST:
+        raise ValueError(f"resamples must be at least {_FEWEST}, got {resamples}")
     if log.catalogue.n_items != shopper.n_items:
         raise EvidenceError(
             f"the log has {log.catalogue.n_items} items and the shopper {shopper.n_items}; fit it on this catalogue"

@@ -154,7 +154,7 @@ def test_the_order_of_sessions_and_the_batch_change_nothing(truth: KnownTruthSho
     part = log.part(np.arange(60))
     turned = np.random.default_rng(0).permutation(len(part))[part.session_of_event]
     shuffled = ShopLog(part.events.iloc[np.argsort(turned, kind="stable")].reset_index(drop=True), part.catalogue)
-    one, other = (realism(truth, each, resamples=10).to_rows() for each in (part, shuffled))
+    one, other = (realism(truth, each, resamples=40).to_rows() for each in (part, shuffled))
     assert {**one, "facts": None} == {**other, "facts": None}
     slow, fast = (simulated_visits(truth, part, seed=3, batch=batch) for batch in (7, 1_000))
     for name in ("session", "items", "clicked", "carted", "purchased", "dwell", "borrowed"):
@@ -179,7 +179,7 @@ def test_simulated_shoppers_are_shown_the_slates_of_the_log(truth: KnownTruthSho
 
 def test_sessions_sampled_by_length_are_not_compared_by_length(truth: KnownTruthShopper, log: ShopLog) -> None:
     sampled = ShopLog(log.events, log.catalogue, {**log.facts, "length_biased": True})
-    found = realism(truth, sampled.part(np.arange(150)), resamples=10)
+    found = realism(truth, sampled.part(np.arange(150)), resamples=40)
     measured = set(found.distances["measure"])
     assert not measured & {"slates of a session", "clicks of a session", "sessions with a purchase"}
     assert measured >= {"clicks a slate", "places of clicks", "price of the item chosen"}
@@ -192,7 +192,7 @@ def test_sessions_sampled_by_length_are_not_compared_by_length(truth: KnownTruth
 def test_a_log_of_clicked_slates_alone_is_compared_by_what_was_clicked(truth: KnownTruthShopper, log: ShopLog) -> None:
     clicked = log.events["slate_id"].isin(log.events["slate_id"][log.events["event"] == Event.CLICK.label])
     kept = ShopLog(log.events[clicked].reset_index(drop=True), log.catalogue, log.facts)
-    found = realism(truth, kept, resamples=10)
+    found = realism(truth, kept, resamples=40)
     assert not set(found.distances["measure"]) & {"slates of a session", "clicks a slate", "sessions with a purchase"}
     assert "places of clicks" in set(found.distances["measure"])
     assert any("only slates that were clicked" in note for note in found.notes)
@@ -203,7 +203,7 @@ def test_fitted_shoppers_come_as_the_sessions_did_and_foretell(fitted: Any, log:
     came: list[Tensor] = []
     arrive = fitted.arrive
     fitted.arrive = lambda seeds, arrivals: (came.append(arrivals.tokens.items), arrive(seeds, arrivals))[1]
-    found = realism(fitted, part, resamples=20)
+    found = realism(fitted, part, resamples=40)
     del fitted.arrive
     _, number = logged_visits(part)
     tokens = part.tokens
@@ -223,7 +223,7 @@ def test_the_second_family_is_judged_alike(shop: KnownShop, truth: KnownTruthSho
     learnt = collect_log(truth, shop.catalogue, sessions=250, k=6, seed=1)
     trees = TreeConfig(rounds=20)
     boosted = fit_boosted(learnt, config=BoostedConfig(held_out=0, trees=trees))
-    found = realism(boosted, log.part(np.arange(120)), resamples=10)
+    found = realism(boosted, log.part(np.arange(120)), resamples=40)
     assert len(found.likelihood) >= 3
     assert set(found.errors["part"]) >= {"examination", "choice", "leaving"}
     assert "slates of a session" in set(found.distances["measure"])
@@ -235,7 +235,7 @@ def test_without_slates_only_next_choices_are_compared(shop: KnownShop, truth: K
         views.part(np.arange(600)), MeanEncoder.from_catalogue(shop.catalogue), config=FitConfig(held_out=0, members=0)
     )
     later = views.part(np.arange(600, 900))
-    found = realism(shopper, later, resamples=20)
+    found = realism(shopper, later, resamples=40)
     assert set(found.distances["measure"]) == {
         "categories chosen",
         "runs in a category",
@@ -309,4 +309,4 @@ def test_what_cannot_be_compared_is_refused(truth: KnownTruthShopper, log: ShopL
     with pytest.raises(EvidenceError, match="10 are needed"):
         realism(truth, log.part(np.arange(5)))
     with pytest.raises(ValueError, match="resamples"):
-        realism(truth, log, resamples=1)
+        realism(truth, log, resamples=39)
