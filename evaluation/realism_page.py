@@ -48,7 +48,7 @@ def render_realism(found: Realism, *, title: str = "How real are these shoppers?
         notes=found.notes,
         sizes=f"{sizes[0]} of {sizes[1]} held out, {facts['slates']:,} {occasions}",
         verdict=verdict(found),
-        likelihood=as_table(found.likelihood),
+        likelihood=_likelihood(found.likelihood),
         errors=_errors(found.errors),
         distances=_distances(found.distances),
         classifier=rows_of(found.classifier),
@@ -80,7 +80,7 @@ def verdict(found: Realism) -> list[dict[str, str]]:
         verb = "differs" if len(apart) == 1 else "differ"
         sentence = f"{len(apart)} of {count} measures {verb} from the shop’s by more than chance: {names}."
     else:
-        sentence = f"None of {count} measures differs from the shop’s by more than real shoppers do among themselves."
+        sentence = f"None of {count} measures differs from the shop’s by more than chance."
     said.append({"outcome": "worse" if apart else "open", "sentence": sentence})
     worst = max(rows_of(found.errors), key=lambda row: row["low"] - row["floor"], default=None)
     if worst:
@@ -119,6 +119,14 @@ def _percent(row: Mapping[str, Any], figure: str) -> str:
     return f"{middle} % {edges}".rstrip()
 
 
+def _likelihood(table: pd.DataFrame) -> dict[str, Any] | None:
+    """What models foretell, as text."""
+    if not len(table):
+        return None
+    spans = [_span(row, "auc", "auc_low", "auc_high") for row in rows_of(table)]
+    return as_table(table.assign(auc=spans).drop(columns=["auc_low", "auc_high"]))
+
+
 def _errors(table: pd.DataFrame) -> list[dict[str, str]]:
     """Calibration errors as text, in percent."""
     return [
@@ -142,7 +150,7 @@ def _distances(table: pd.DataFrame) -> list[dict[str, Any]]:
                 "simulated": number(means[1], places),
                 "distance": _span(row, "distance"),
                 "floor": _span(row, "floor", "floor_low", "floor_high"),
-                "beyond": _span(row, "beyond", "beyond_low", "beyond_high"),
+                "p": f"= {number(row['p'], 3 if row['p'] < 0.1 else 2)}",
                 "apart": bool(row["apart"]),
             }
         )

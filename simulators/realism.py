@@ -18,7 +18,7 @@ from .calibration import calibration_errors, calibration_table
 from .distances import Measure, distance_table, halvings
 from .fit import ALL_CLICKED
 from .foretold import Foretells, Foretold
-from .likelihood import slate_likelihood
+from .likelihood import auc_intervals, slate_likelihood
 from .replay import Progress
 from .report import records
 from .session_measures import Comparable, ItemColumns, measures_of, session_features
@@ -27,7 +27,7 @@ from .two_sample import classifier_two_sample
 from .visits import Visits, logged_visits, next_views_made, simulated_visits
 
 _BARS = 24  # of a distribution's picture, at most
-_FEWEST = 40  # halvings and resamples, of which the 2.5 % quantile is then not the least one
+_FEWEST = 100  # halvings, permutations and resamples: with fewer no distance could be more than chance
 _HALVED = 20  # halvings that classifiers learn from
 
 
@@ -39,7 +39,8 @@ class Realism:
         facts: `sessions`, `shoppers`, `slates` (or next views) and `clicks` of the log; `simulated_slates`; `borrowed`,
             the share of them that other sessions of the log were shown; `from_slates`; `seed`, `resamples`.
         notes: sentences for the reader: what could not be compared and why.
-        likelihood: see `slate_likelihood`. calibration: see `calibration_table`. errors: see `calibration_errors`.
+        likelihood: see `slate_likelihood`; and `auc_low`, `auc_high` of the AUC's 95 % interval.
+        calibration: see `calibration_table`. errors: see `calibration_errors`.
         distances: see `distance_table`.
         shapes: distributions to draw, a row a bar: `measure`, `unit`, `start`, `end`, `real` and `simulated` share.
         places: a row a place of the slate: `place` from 1; `real` and `simulated` share of slates with an item there
@@ -92,7 +93,7 @@ def realism(
         shopper: of either fitted family; or any other, of which only what it does is compared, not what it foretells.
         log: sessions held out, of the shopper's catalogue.
         seed: of the simulation, the halves and the resamples.
-        resamples: halvings and bootstrap samples behind the intervals, at least 40.
+        resamples: halvings and bootstrap samples behind the intervals, and permutations, at least 100.
         progress: told of (done, total, words).
 
     Returns:
@@ -111,7 +112,11 @@ def realism(
     seen, judged = None, {name: pd.DataFrame() for name in ("likelihood", "calibration", "errors")}
     if isinstance(shopper, Foretells):
         seen = shopper.foretell(log, seed=seed, progress=progress)
-        judged["likelihood"] = slate_likelihood(shopper, seen, seed=seed).table
+        spans = auc_intervals(seen, resamples=resamples, seed=seed)
+        table = slate_likelihood(shopper, seen, seed=seed).table
+        judged["likelihood"] = table.assign(
+            auc_low=[spans[name][0] for name in table["model"]], auc_high=[spans[name][1] for name in table["model"]]
+        )
         judged["calibration"] = calibration_table(shopper, seen)
         judged["errors"] = calibration_errors(shopper, seen, resamples=resamples, seed=seed)
     can = _comparable(log, seen)
@@ -134,7 +139,7 @@ def realism(
     halves = halvings(shoppers, resamples, seed)
     if progress:
         progress(0, 2, "measuring distances")
-    distances = distance_table(measures, halves)
+    distances = distance_table(measures, halves, seed)
     if progress:
         progress(1, 2, "telling real sessions from simulated ones")
     names, ours = session_features(real, columns, can)

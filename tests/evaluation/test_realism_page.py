@@ -32,11 +32,12 @@ def log(truth: KnownTruthShopper) -> ShopLog:
 @pytest.fixture(scope="module")
 def found(truth: KnownTruthShopper, log: ShopLog) -> Realism:
     """Of a known shopper, with made-up tables of what it would foretell."""
-    models = [("fitted", -0.7, 0.0, 0.0, 0.0, 0.64), ("position", -0.8, 0.1, 0.05, 0.15, 0.5)]
+    models = [("fitted", -0.7, 0.0, 0.0, 0.0, 0.64, 0.6, 0.68), ("position", -0.8, 0.1, 0.05, 0.15, 0.5, 0.5, 0.5)]
+    columns = ["model", "log_likelihood", "gain", "low", "high", "auc", "auc_low", "auc_high"]
     groups = [("cart", group, 30, 0.1 * group, 0.12 * group, 0.05 * group, 0.2 * group) for group in (1, 2)]
     return replace(
-        realism(truth, log, resamples=40),
-        likelihood=pd.DataFrame(models, columns=["model", "log_likelihood", "gain", "low", "high", "auc"]),
+        realism(truth, log, resamples=100),
+        likelihood=pd.DataFrame(models, columns=columns),
         calibration=pd.DataFrame(groups, columns=["part", "group", "count", "predicted", "observed", "low", "high"]),
         errors=pd.DataFrame([("cart", 0.04, 0.03, 0.05, 0.01)], columns=["part", "ece", "low", "high", "floor"]),
     )
@@ -73,6 +74,7 @@ def test_the_page_holds_every_section_and_picture_and_needs_nothing_from_elsewhe
     assert {target.removeprefix("#") for target in outline.targets} <= set(outline.ids)
     assert NASTY not in page
     assert "&lt;b&gt;" in page
+    assert "0.64 [0.60, 0.68]" in page
     for measure in found.distances["measure"]:
         assert measure in page
     kept = Realism.from_rows(json.loads((tmp_path / "realism.json").read_text(encoding="utf-8")))
@@ -99,7 +101,7 @@ def test_the_words_say_what_the_figures_do(found: Realism) -> None:
 
 def test_a_page_says_what_was_not_compared(truth: KnownTruthShopper, log: ShopLog) -> None:
     sampled = ShopLog(log.events, log.catalogue, {**log.facts, "length_biased": True}).part(np.arange(60))
-    page = render_realism(realism(truth, sampled, resamples=40))
+    page = render_realism(realism(truth, sampled, resamples=100))
     assert Outline(page).sections == ["done", "told", "method"]
     assert "sampled by length" in page
     assert "slates of a session" not in page

@@ -33,13 +33,13 @@ from slatewise.simulators import (
     fit_shopper,
     realism,
 )
-from slatewise.simulators.distances import Pair, Sample, halvings
+from slatewise.simulators.distances import Measure, Pooled, Sample, halvings
 from slatewise.simulators.foretold import FITTED
 from slatewise.simulators.randomness import uniform
 from slatewise.simulators.two_sample import auc
 from slatewise.simulators.visits import logged_visits, simulated_visits
 
-RESAMPLES = 60
+RESAMPLES = 100
 
 
 class Altered:
@@ -111,6 +111,7 @@ def told_apart(found: Realism) -> set[str]:
 def test_the_truth_is_as_near_to_itself_as_its_shoppers_are_to_each_other(itself: Realism) -> None:
     assert told_apart(itself) == set()
     distances = itself.distances
+    assert distances["p"].mean() > 0.25
     assert distances["beyond_low"].le(0).all()
     assert distances["beyond_high"].ge(0).mean() > 0.9
     for row in itself.classifier.to_dict("records"):
@@ -154,7 +155,7 @@ def test_the_order_of_sessions_and_the_batch_change_nothing(truth: KnownTruthSho
     part = log.part(np.arange(60))
     turned = np.random.default_rng(0).permutation(len(part))[part.session_of_event]
     shuffled = ShopLog(part.events.iloc[np.argsort(turned, kind="stable")].reset_index(drop=True), part.catalogue)
-    one, other = (realism(truth, each, resamples=40).to_rows() for each in (part, shuffled))
+    one, other = (realism(truth, each, resamples=RESAMPLES).to_rows() for each in (part, shuffled))
     assert {**one, "facts": None} == {**other, "facts": None}
     slow, fast = (simulated_visits(truth, part, seed=3, batch=batch) for batch in (7, 1_000))
     for name in ("session", "items", "clicked", "carted", "purchased", "dwell", "borrowed"):
@@ -179,7 +180,7 @@ def test_simulated_shoppers_are_shown_the_slates_of_the_log(truth: KnownTruthSho
 
 def test_sessions_sampled_by_length_are_not_compared_by_length(truth: KnownTruthShopper, log: ShopLog) -> None:
     sampled = ShopLog(log.events, log.catalogue, {**log.facts, "length_biased": True})
-    found = realism(truth, sampled.part(np.arange(150)), resamples=40)
+    found = realism(truth, sampled.part(np.arange(150)), resamples=RESAMPLES)
     measured = set(found.distances["measure"])
     assert not measured & {"slates of a session", "clicks of a session", "sessions with a purchase"}
     assert measured >= {"clicks a slate", "places of clicks", "price of the item chosen"}
@@ -192,7 +193,7 @@ def test_sessions_sampled_by_length_are_not_compared_by_length(truth: KnownTruth
 def test_a_log_of_clicked_slates_alone_is_compared_by_what_was_clicked(truth: KnownTruthShopper, log: ShopLog) -> None:
     clicked = log.events["slate_id"].isin(log.events["slate_id"][log.events["event"] == Event.CLICK.label])
     kept = ShopLog(log.events[clicked].reset_index(drop=True), log.catalogue, log.facts)
-    found = realism(truth, kept, resamples=40)
+    found = realism(truth, kept, resamples=RESAMPLES)
     assert not set(found.distances["measure"]) & {"slates of a session", "clicks a slate", "sessions with a purchase"}
     assert "places of clicks" in set(found.distances["measure"])
     assert any("only slates that were clicked" in note for note in found.notes)
@@ -203,13 +204,15 @@ def test_fitted_shoppers_come_as_the_sessions_did_and_foretell(fitted: Any, log:
     came: list[Tensor] = []
     arrive = fitted.arrive
     fitted.arrive = lambda seeds, arrivals: (came.append(arrivals.tokens.items), arrive(seeds, arrivals))[1]
-    found = realism(fitted, part, resamples=40)
+    found = realism(fitted, part, resamples=RESAMPLES)
     del fitted.arrive
     _, number = logged_visits(part)
     tokens = part.tokens
     first = [tokens.items[tokens.offsets[session]] for session in number]
     assert [int(item) for item in torch.cat(came)[:, 0]] == first
     assert found.likelihood["model"][0] == FITTED
+    assert (found.likelihood["auc_low"] <= found.likelihood["auc"]).all()
+    assert (found.likelihood["auc"] <= found.likelihood["auc_high"]).all()
     assert set(found.errors["part"]) == set(found.calibration["part"])
     assert found.errors["ece"].between(0, 0.3).all()
     assert (found.errors["low"] <= found.errors["ece"]).all()
@@ -223,7 +226,7 @@ def test_the_second_family_is_judged_alike(shop: KnownShop, truth: KnownTruthSho
     learnt = collect_log(truth, shop.catalogue, sessions=250, k=6, seed=1)
     trees = TreeConfig(rounds=20)
     boosted = fit_boosted(learnt, config=BoostedConfig(held_out=0, trees=trees))
-    found = realism(boosted, log.part(np.arange(120)), resamples=40)
+    found = realism(boosted, log.part(np.arange(120)), resamples=RESAMPLES)
     assert len(found.likelihood) >= 3
     assert set(found.errors["part"]) >= {"examination", "choice", "leaving"}
     assert "slates of a session" in set(found.distances["measure"])
@@ -235,7 +238,7 @@ def test_without_slates_only_next_choices_are_compared(shop: KnownShop, truth: K
         views.part(np.arange(600)), MeanEncoder.from_catalogue(shop.catalogue), config=FitConfig(held_out=0, members=0)
     )
     later = views.part(np.arange(600, 900))
-    found = realism(shopper, later, resamples=40)
+    found = realism(shopper, later, resamples=RESAMPLES)
     assert set(found.distances["measure"]) == {
         "categories chosen",
         "runs in a category",
@@ -255,16 +258,19 @@ def test_distances_are_those_of_scipy() -> None:
     rng = np.random.default_rng(0)
     x, y = rng.integers(0, 9, 70).astype(float), rng.integers(0, 12, 50).astype(float)
     left, right = Sample(x, np.arange(70)), Sample(y, np.arange(50))
-    weights = rng.integers(0, 3, 70).astype(float), rng.integers(0, 3, 50).astype(float)
-    many, few = np.repeat(x, weights[0].astype(int)), np.repeat(y, weights[1].astype(int))
-    numbers = Pair("numbers", left, right).distances(*weights)
-    assert numbers == pytest.approx([wasserstein_distance(many, few), ks_2samp(many, few)[0]])
+    counts = rng.integers(0, 3, 140).astype(float)
+    many, few = np.repeat(x, counts[:70].astype(int)), np.repeat(y, counts[70:120].astype(int))
+    ours, theirs = np.where(np.arange(140) < 70, counts, 0), np.where(np.arange(140) < 70, 0, counts)
+
+    def distances(kind: Any) -> list[float]:
+        return Pooled.of(Measure("made up", kind, "", left, right), 70).distances(ours, theirs).tolist()
+
+    assert distances("numbers") == pytest.approx([wasserstein_distance(many, few), ks_2samp(many, few)[0]])
     p, q = (np.bincount(side.astype(int), minlength=12) / len(side) for side in (many, few))
-    assert Pair("kinds", left, right).distances(*weights) == pytest.approx(
-        [np.abs(p - q).sum() / 2, jensenshannon(p, q, base=2)]
-    )
-    assert Pair("rate", left, right).distances(*weights) == pytest.approx([abs(many.mean() - few.mean())])
-    assert np.isnan(Pair("rate", left, right).distances(np.zeros(70), weights[1])).all()
+    assert distances("kinds") == pytest.approx([np.abs(p - q).sum() / 2, jensenshannon(p, q, base=2)])
+    assert distances("rate") == pytest.approx([abs(many.mean() - few.mean())])
+    ours[:] = 0
+    assert np.isnan(distances("rate")).all()
 
 
 def test_halves_are_halves() -> None:
@@ -309,4 +315,4 @@ def test_what_cannot_be_compared_is_refused(truth: KnownTruthShopper, log: ShopL
     with pytest.raises(EvidenceError, match="10 are needed"):
         realism(truth, log.part(np.arange(5)))
     with pytest.raises(ValueError, match="resamples"):
-        realism(truth, log, resamples=39)
+        realism(truth, log, resamples=99)
