@@ -8,6 +8,7 @@ from .intervals import Comparison, compare, compare_all, holm, summarise
 from .judge import SlatePolicy, judge
 from .metrics import METRICS, Metric
 from .outcomes import Outcomes
+from .realism_page import write_realism
 from .report import Extras, write_report
 from .words import as_rows, sentence
 
@@ -31,5 +32,6 @@ __all__ = [
     "judge",
     "sentence",
     "summarise",
+    "write_realism",
     "write_report",
 ]

@@ -6,24 +6,21 @@ Everything that reaches the page is plain data, and every text of it is escaped:
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from . import figures
-from .drawing import as_svg
 from .findings import Evaluation
 from .metrics import ALL_METRICS
 from .outcomes import FIXED
+from .page import as_table, inline, render_page, write_page
 from .words import as_rows, decimals, heading, how_much, is_settled, number, rows_of, sentence
 
 _SHOWN_MOST = 5  # items named for each policy
-_FIGURES = ("mean", "value", "gain")  # columns that `low` and `high` may belong to
 _TABLES = (
     ("reward", "revenue", "ctr", "clicks", "cart_rate", "conversion", "slates"),
     (
@@ -80,23 +77,15 @@ def write_report(path: Path, evaluation: Evaluation, extras: Extras | None = Non
     Returns:
         The path.
     """
-    path = Path(path)
-    fresh = path.with_name(path.name + ".new")
-    fresh.write_text(render(evaluation, extras or Extras()), encoding="utf-8")
-    fresh.replace(path)
-    return path
+    return write_page(path, render(evaluation, extras or Extras()))
 
 
 def render(evaluation: Evaluation, extras: Extras) -> str:
     """The page as text."""
-    loader = PackageLoader("slatewise.evaluation", "")
-    environment = Environment(
-        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
     level = float(evaluation.facts.get("level", 0.95))
-    return environment.get_template("report.html.j2").render(
+    return render_page(
+        "report.html.j2",
         extras=extras,
-        written=datetime.now(UTC).strftime("%d %B %Y, %H:%M UTC"),
         metric=ALL_METRICS[evaluation.facts.get("metric", "reward")],
         metrics=ALL_METRICS.values(),
         level=number(100 * level, 0),
@@ -110,8 +99,8 @@ def render(evaluation: Evaluation, extras: Extras) -> str:
         comparisons=_comparisons(evaluation, level),
         shown_most=_shown_most(evaluation, extras.catalogue),
         tables={
-            "next_item": _as_table(extras.next_item),
-            "realism": _as_table(extras.realism),
+            "next_item": as_table(extras.next_item),
+            "realism": as_table(extras.realism),
         },
         evidence=_evidence(extras.evidence),
         pictures=_pictures(evaluation, extras, level),
@@ -250,42 +239,6 @@ def _shown_most(evaluation: Evaluation, catalogue: pd.DataFrame | None) -> list[
     return rows
 
 
-def _as_table(frame: pd.DataFrame | None) -> dict[str, Any] | None:
-    """A table as it comes, as text; a figure and its `low` and `high` become one column."""
-    if frame is None or not len(frame):
-        return None
-    figure = next((name for name in _FIGURES if name in frame.columns and "low" in frame.columns), None)
-    names = [str(name) for name in frame.columns if figure is None or name not in ("low", "high")]
-    # Figures of one kind are rounded alike, so that a reader can run down the column.
-    kinds = frame["metric"] if "metric" in frame.columns else pd.Series("", index=frame.index)
-    places = {}
-    for kind, part in frame.groupby(kinds, sort=False) if figure else ():
-        half = ((part["high"].astype(float) - part["low"].astype(float)) / 2).replace(0, math.nan).median()
-        places[kind] = decimals(-half, half, float(part[figure].abs().max()))
-    rows = []
-    for kind, row in zip(kinds, rows_of(frame), strict=True):
-        cells = {name: _cell(row[name]) for name in names}
-        if figure is not None:
-            cells[figure] = _span(row, figure, places[kind])
-        rows.append(list(cells.values()))
-    return {"columns": [name.replace("_", " ") for name in names], "rows": rows}
-
-
-def _cell(value: Any) -> str:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return "–" if value is None else str(value)
-    return f"{value:,}" if isinstance(value, int) else number(value, decimals(math.nan, math.nan, value) + 2)
-
-
-def _span(row: Mapping[str, Any], figure: str, places: int) -> str:
-    """A figure with its interval, or a dash for what is nothing by definition (a model's gain over itself)."""
-    value, low, high = (float(row[name]) for name in (figure, "low", "high"))
-    if value == low == high == 0:
-        return "–"
-    edges = f" [{number(low, places)}, {number(high, places)}]" if math.isfinite(low) and math.isfinite(high) else ""
-    return number(value, places) + edges
-
-
 def _evidence(frame: pd.DataFrame | None) -> list[dict[str, Any]]:
     """What is known of the fitted shopper and from where."""
     if frame is None:
@@ -323,4 +276,4 @@ def _pictures(evaluation: Evaluation, extras: Extras, level: float) -> dict[str,
         drawn["curves"] = (figures.learning_curves(extras.curves), "earnings during training")
     if extras.calibration is not None and len(extras.calibration):
         drawn["calibration"] = (figures.calibration(extras.calibration), "foretold against happened")
-    return {name: Markup(as_svg(figure, name, title)) for name, (figure, title) in drawn.items()}
+    return inline(drawn)

@@ -3,7 +3,7 @@
 from .artefacts import load_shopper, save_known_truth
 from .boosted import BoostedShopper
 from .boosted_fit import BoostedConfig, fit_boosted
-from .calibration import calibration_table
+from .calibration import calibration_errors, calibration_table
 from .collect import collect_log
 from .fit import FitConfig, fit_shopper
 from .fit_family import fit
@@ -14,6 +14,7 @@ from .likelihood import SlateLikelihood, slate_likelihood
 from .logging_policies import PlackettLucePolicy
 from .oracle import BestSlates, best_slates, best_slates_by_trying, regrets, slate_values
 from .priors import RANGES, Priors
+from .realism import Realism, realism
 from .shopper import Response, Shopper, ShopperState, TokenBatch, without_repeats
 from .trees import TreeConfig
 
@@ -29,6 +30,7 @@ __all__ = [
     "KnownTruthShopper",
     "PlackettLucePolicy",
     "Priors",
+    "Realism",
     "Response",
     "Shopper",
     "ShopperState",
@@ -37,12 +39,14 @@ __all__ = [
     "TreeConfig",
     "best_slates",
     "best_slates_by_trying",
+    "calibration_errors",
     "calibration_table",
     "collect_log",
     "fit",
     "fit_boosted",
     "fit_shopper",
     "load_shopper",
+    "realism",
     "regrets",
     "save_known_truth",
     "slate_likelihood",

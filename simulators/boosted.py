@@ -110,7 +110,11 @@ class BoostedShopper:
             seeds: (B,) int64.
         """
         seeds = seeds.to(self.device)
-        came = self._arrivals.rows(self._arrivals.drawn(seeds))
+        return self.arrive(seeds, self._arrivals.rows(self._arrivals.drawn(seeds)))
+
+    def arrive(self, seeds: Tensor, came: Arrivals) -> BoostedState:
+        """Shoppers who arrive having done what is given, (B,) of both; as `reset` where that is drawn by seed."""
+        seeds, came = seeds.to(self.device), came.to(self.device)
         tokens, gap = came.tokens, came.gap
         trail = Trail.start(len(seeds), self.device)
         for place in range(int(tokens.lengths.max()) if len(seeds) else 0):
@@ -219,7 +223,8 @@ class BoostedShopper:
         items, clicked = torch.from_numpy(occasions.items), torch.from_numpy(occasions.clicked)
         offered = (occasions.session, shopper_numbers(log)[occasions.session], items, clicked, choices)
         if slates is None:
-            return Foretold(*offered)
+            assert occasions.correction is not None
+            return Foretold(*offered, correction=torch.from_numpy(occasions.correction))
         columns, item = looks.chosen(), chosen_items(slates).numpy()
         cart, purchase = (torch.from_numpy(step.chance(columns, item)) for step in (model.cart, model.purchase))
         leaving = None

@@ -208,7 +208,6 @@ class FittedShopper:
         """(k,) chance that each place of a slate is looked at; the first 1, then falling."""
         return self.model.choice.looked(k)
 
-    @torch.no_grad()
     def reset(self, seeds: Tensor) -> FittedState:
         """Shoppers who arrive as one of the log's sessions did, each drawn by its seed.
 
@@ -219,7 +218,12 @@ class FittedShopper:
         drawn, who = self.model.arrivals.drawn(seeds), self.whose(seeds)
         if who is not None and self.model.members is not None:
             drawn = self.model.members.arrivals[who, drawn]
-        came = self.model.arrivals.rows(drawn)
+        return self.arrive(seeds, self.model.arrivals.rows(drawn))
+
+    @torch.no_grad()
+    def arrive(self, seeds: Tensor, came: Arrivals) -> FittedState:
+        """Shoppers who arrive having done what is given, (B,) of both; as `reset` where that is drawn by seed."""
+        seeds, came, who = seeds.to(self.device), came.to(self.device), self.whose(seeds)
         tokens = came.tokens
         trail, memory = Trail.start(len(seeds), self.device), self.encoder.start(len(seeds))
         for place in range(int(tokens.lengths.max()) if len(seeds) else 0):

@@ -5,7 +5,7 @@ Shapes: S occasions (slates, or next views), K slots.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -29,6 +29,7 @@ class Foretold:
         slates: the log's slates; none where choices are next views, and then the fields below are none too.
         cart: (S,) chance of a cart given the click, purchase: (S,) of a purchase given the cart; 0 without a click.
         leaving: (S,) chance to leave after the slate; none where the log cannot tell when shoppers leave.
+        correction: (S, K) of sampled alternatives, see `choice.next_view_log_chance`; none for slates.
     """
 
     session: Ints
@@ -40,8 +41,10 @@ class Foretold:
     cart: Tensor | None = None
     purchase: Tensor | None = None
     leaving: Tensor | None = None
+    correction: Tensor | None = None
 
 
+@runtime_checkable
 class Foretells(Protocol):
     """A shopper that can be judged by a log."""
 

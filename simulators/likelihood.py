@@ -71,13 +71,36 @@ def within_slate_auc(chances: Tensor, data: ChoiceData | Foretold) -> float:
         chances: (S, K) what items are ranked by.
         data: the slates, and what was clicked.
     """
-    hit = data.clicked >= 0
+    _, won = _won(chances, data)
+    return float(won.mean()) if len(won) else float("nan")
+
+
+def auc_intervals(seen: Foretold, *, resamples: int = 1000, seed: int = 0) -> dict[str, tuple[float, float]]:
+    """95 % interval of each model's `within_slate_auc`, over shoppers; nan where nothing was clicked.
+
+    Args:
+        seen: of the models.
+        resamples: bootstrap samples of shoppers.
+        seed: of the bootstrap.
+    """
+    found = {}
+    for name, (_, chances) in seen.choices.items():
+        rows, won = _won(chances, seen)
+        owner = np.unique(seen.shopper[rows.numpy()], return_inverse=True)[1]
+        nothing = (float("nan"), float("nan"))
+        found[name] = bootstrap_mean(won.numpy(), owner, resamples, seed) if len(won) else nothing
+    return found
+
+
+def _won(chances: Tensor, data: ChoiceData | Foretold) -> tuple[Tensor, Tensor]:
+    """Slates clicked that hold another item, and the share of their other items that the one clicked ranks above."""
+    hit = torch.nonzero(data.clicked >= 0).squeeze(1)
     chances, items, clicked = chances[hit], data.items[hit], data.clicked[hit]
     mine = chances.gather(1, clicked[:, None])
     others = (items > 0) & (torch.arange(items.shape[1]) != clicked[:, None])
     won = ((mine > chances).double() + 0.5 * (mine == chances).double()) * others
     several = others.any(1)
-    return float((won.sum(1)[several] / others.sum(1)[several]).mean()) if several.any() else float("nan")
+    return hit[several], won.sum(1)[several] / others.sum(1)[several]
 
 
 def bootstrap_mean(

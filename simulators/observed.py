@@ -70,7 +70,7 @@ class Observed:
         }
         offered = (self.occasions.session, self.shopper, data.items, data.clicked, choices)
         if self.slates is None:
-            return Foretold(*offered)
+            return Foretold(*offered, correction=data.correction)
         item, hit = chosen_items(self.slates), data.clicked >= 0
         features = data.features[torch.arange(len(item)), data.clicked.clamp(min=0)].float()
         cart, purchase = (stage.chance(features, item) * hit for stage in (model.cart, model.purchase))

@@ -52,6 +52,11 @@ def test_shoppers_of_the_second_family_need_no_encoder_and_judge(
     fitted = command(*words)
     assert (fitted.code, fitted.json["family"]) == (0, "boosted")
     assert {row["model"] for row in fitted.json["held_out"]} >= {"fitted", "position and popularity"}
+    record = (out / "config.json").read_text()
+    page = out / "realism.html"
+    assert command(*words, "--report").json == {**fitted.json, "report": str(page)}
+    assert "Told from real" in page.read_text(encoding="utf-8")
+    assert (out / "config.json").read_text() == record
     assert command(*words).json == fitted.json
     assert [path.name for path in tmp_path.iterdir()] == ["boosted"]
     evaluate = [*loop.words["evaluate"], "--judge", f"second family={out}"]

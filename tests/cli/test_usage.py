@@ -110,6 +110,11 @@ def test_wrong_usage_exits_with_two_and_one_sentence(
     [
         ("pretrain", ["--width", 7], "width must be an even multiple of heads"),
         ("fit", ["--click-rate", 3], "click_rate must be in (0, 1), got 3.0"),
+        (
+            "fit",
+            ["--report", "--held-out", 0],
+            "--report judges shoppers by sessions held out; pass --held-out above 0",
+        ),
         ("fit", ["--family", "boosted"], "boosted shoppers have no encoder; leave --encoder and --text-model out"),
         ("train", ["--reward", "foo"], "no reward is named 'foo'; choose clicks_and_purchases, clicks,"),
         ("train", ["-k", 61], "a slate of 61 slots cannot be filled with the 60 items available"),

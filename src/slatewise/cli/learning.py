@@ -6,7 +6,8 @@ from typing import Annotated
 import typer
 
 from . import steps
-from .console import Reporter, reported
+from .believing import check_held_out, realism_step
+from .console import Reporter, checked, reported
 from .inputs import HELD_OUT
 from .options import (
     EncoderFolder,
@@ -47,6 +48,9 @@ def fit(
         int,
         typer.Option(min=0, help="Members of the ensemble, each fitted on shoppers drawn anew; 0 for none."),
     ] = 10,
+    report: Annotated[
+        bool, typer.Option("--report", help="Write realism.html into OUT: how far the shoppers can be believed.")
+    ] = False,
     held_out: HeldOut = HELD_OUT,
     seed: Seed = 0,
     force: Force = False,
@@ -59,7 +63,8 @@ def fit(
     or, where a log has none, from what was viewed next.
 
     **Writes** the shopper, with an ensemble whose members differ by what the log leaves open, and prints of each
-    quantity whether the log told it, and how surely, or it was assumed.
+    quantity whether the log told it, and how surely, or it was assumed. With `--report` also a page on how real the
+    shoppers are: they take the real ones' places in the sessions held out.
 
     **Assumes** what a log cannot tell: named priors with ranges, which `--click-rate` and `--slates-per-session` set.
 
@@ -70,6 +75,9 @@ def fit(
     reporter = Reporter(as_json, quiet)
     priors = {"click_rate": click_rate, "slates_per_session": slates_per_session}
     with reported(reporter):
+        if report:
+            with checked():
+                check_held_out(held_out)
         facts = steps.fit_command(
             reporter,
             log,
@@ -85,7 +93,11 @@ def fit(
         )
         show_evidence(reporter, facts)
         reporter.tell(f"shopper: {out}")
-        reporter.result({"out": str(out), **facts})
+        written: dict[str, str] = {}
+        if report:
+            written["report"] = str(realism_step(reporter, log, out, held_out=held_out, seed=seed))
+            reporter.tell(f"realism report: {written['report']}")
+        reporter.result({"out": str(out), **facts, **written})
 
 
 def train(
