@@ -86,7 +86,7 @@ def loop(command: Callable[..., Answer], shop_files: Path, tmp_path_factory: pyt
     words: dict[str, list[object]] = {
         "ingest": ["ingest", *source, "--out", log],
         "pretrain": ["pretrain", log, "--out", encoder, "--epochs", 2],
-        "fit": ["fit", log, "--encoder", encoder, "--out", shopper],
+        "fit": ["fit", log, "--encoder", encoder, "--out", shopper, "--members", 3],
         "train": ["train", *parts, "--out", agent, "--steps", 1000, "--trainings", 1, "-k", K],
         "evaluate": ["evaluate", *parts, "--agent", agent, "--out", at / "evaluation", "--shoppers", 20],
         "export": [

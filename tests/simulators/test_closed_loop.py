@@ -38,7 +38,7 @@ def test_a_fitted_shopper_tires_of_buying_from_a_slate_shown_again() -> None:
     shop = KnownShop.make(config)
     truth = KnownTruthShopper(shop)
     log = collect_log(truth, shop.catalogue, sessions=1_500, k=PLACES, seed=2)
-    fitted = fit_shopper(log, MeanEncoder.from_catalogue(shop.catalogue), config=FitConfig(held_out=0))
+    fitted = fit_shopper(log, MeanEncoder.from_catalogue(shop.catalogue), config=FitConfig(held_out=0, members=0))
     popular = torch.as_tensor(shop.popularity)[1:].topk(PLACES).indices + 1
     true, found = purchases(truth, popular), purchases(fitted, popular)
     assert 1 / 1.25 < found.sum() / true.sum() < 1.25
@@ -61,7 +61,7 @@ def test_effects_of_a_rival_without_the_encoder_read_no_vectors() -> None:
 def test_intervals_treat_the_sessions_of_a_shopper_as_one() -> None:
     shop = KnownShop.make(KnownShopConfig.small())
     log = collect_log(KnownTruthShopper(shop), shop.catalogue, sessions=300, k=PLACES, seed=1)
-    fitted = fit_shopper(log, MeanEncoder.from_catalogue(shop.catalogue), config=FitConfig(held_out=0))
+    fitted = fit_shopper(log, MeanEncoder.from_catalogue(shop.catalogue), config=FitConfig(held_out=0, members=0))
     events = log.events.copy()
     events["shopper_id"] = "s" + (events["session_id"].astype("category").cat.codes % 10).astype(str)
     apart = slate_likelihood(fitted, log, resamples=50)

@@ -41,6 +41,9 @@ from slatewise.simulators.occasions import Occasions, next_views
 from slatewise.simulators.priors import ASSUMED, LEARNED, RANGES, wilson
 from slatewise.testing import check_shopper
 
+ALONE = FitConfig(members=0)
+"""Without an ensemble, which tests of its own hold (test_ensemble.py)."""
+
 
 @pytest.fixture(scope="module")
 def shop() -> KnownShop:
@@ -69,7 +72,7 @@ def encoder(shop: KnownShop) -> MeanEncoder:
 
 @pytest.fixture(scope="module")
 def fitted(log: ShopLog, encoder: MeanEncoder) -> FittedShopper:
-    return fit_shopper(log, encoder)
+    return fit_shopper(log, encoder, config=ALONE)
 
 
 def only_views(log: ShopLog) -> ShopLog:
@@ -123,8 +126,8 @@ def test_a_fit_judged_by_later_sessions_keeps_none_of_its_log_aside(
     few: ShopLog, later: ShopLog, encoder: MeanEncoder
 ) -> None:
     part = later.part(np.arange(150))
-    judged = fit_shopper(few, encoder, later=part).report
-    whole = fit_shopper(few, encoder, config=FitConfig(held_out=0)).report
+    judged = fit_shopper(few, encoder, later=part, config=ALONE).report
+    whole = fit_shopper(few, encoder, config=FitConfig(held_out=0, members=0)).report
     assert judged["held_out_counts"]["sessions"] <= 150
     assert judged["parameters"] == whole["parameters"]
     assert judged["counts"] == whole["counts"]
@@ -153,7 +156,7 @@ def test_a_fit_on_its_own_shoppers_finds_the_same_price_and_depth_again(
     choice = replace(model.choice, item=item, effects=torch.zeros_like(model.choice.effects)).with_nothing(2.0)
     known = FittedShopper(replace(model, choice=choice), encoder)
     own = collect_log(known, shop.catalogue, sessions=1_200, k=6, seed=3)
-    again = fit_shopper(own, encoder, config=FitConfig(held_out=0.0))
+    again = fit_shopper(own, encoder, config=FitConfig(held_out=0.0, members=0))
     found = {row["name"]: row for row in again.report["parameters"] if row["part"] == "choice"}
     for column, name in ((price, "price"), (match, "match")):
         # The same effect of a raw unit, whatever the log's standard deviation.
@@ -163,7 +166,7 @@ def test_a_fit_on_its_own_shoppers_finds_the_same_price_and_depth_again(
 
 
 def test_saving_and_loading_change_nothing(few: ShopLog, encoder: MeanEncoder, tmp_path: Path) -> None:
-    made = fit(few, encoder, tmp_path / "shopper", config=FitConfig(held_out=0), inputs={"log": "abc"})
+    made = fit(few, encoder, tmp_path / "shopper", config=FitConfig(held_out=0, members=0), inputs={"log": "abc"})
     read = load_shopper(tmp_path / "shopper")
     assert isinstance(read, FittedShopper)
     slate = random_slates(64, 6, made.n_items)
@@ -193,7 +196,7 @@ def test_a_known_truth_shopper_is_saved_and_loaded_by_the_same_calls(shop: Known
 def test_a_broken_shopper_folder_is_named(few: ShopLog, encoder: MeanEncoder, tmp_path: Path) -> None:
     with pytest.raises(ArtefactError, match="no finished shopper"):
         load_shopper(tmp_path / "nowhere")
-    fit(few, encoder, tmp_path / "shopper", config=FitConfig(held_out=0))
+    fit(few, encoder, tmp_path / "shopper", config=FitConfig(held_out=0, members=0))
     (tmp_path / "shopper" / "shopper.safetensors").write_bytes(b"half")
     with pytest.raises(ArtefactError, match="not a readable shopper"):
         load_shopper(tmp_path / "shopper")
@@ -208,7 +211,7 @@ def test_without_slates_the_click_rate_depth_and_leaving_are_assumed_and_said_to
     log: ShopLog, encoder: MeanEncoder
 ) -> None:
     priors = Priors(click_rate=0.2, slates_per_session=4, slate_size=8)
-    shopper = fit_shopper(only_views(log), encoder, config=FitConfig(priors=priors))
+    shopper = fit_shopper(only_views(log), encoder, config=FitConfig(priors=priors, members=0))
     assert shopper.report["counts"]["learned_from"] == "next views"
     said = sources(shopper)
     assert said["choice among items"] == LEARNED
@@ -230,7 +233,9 @@ def test_a_log_of_clicked_slates_alone_says_nothing_of_how_often_they_are_not(
     clicked = log.events["slate_id"].isin(log.events.loc[log.events["event"] == Event.CLICK.label, "slate_id"])
     kept = ShopLog(log.events[clicked | ~named].reset_index(drop=True), log.catalogue, log.facts)
     assert len(kept.slates) == int((slates.clicked >= 0).sum())
-    shopper = fit_shopper(kept, encoder, config=FitConfig(held_out=0, priors=Priors(click_rate=0.15, slate_size=6)))
+    shopper = fit_shopper(
+        kept, encoder, config=FitConfig(held_out=0, members=0, priors=Priors(click_rate=0.15, slate_size=6))
+    )
     assert sources(shopper)["click rate of a popular slate"] == ASSUMED
     popular = (shopper.model.facts.popularity[1:].topk(6).indices + 1).expand(4_000, -1)
     assert click_rate(shopper, popular) == pytest.approx(0.15, abs=0.025)
@@ -238,7 +243,7 @@ def test_a_log_of_clicked_slates_alone_says_nothing_of_how_often_they_are_not(
 
 def test_sessions_sampled_by_length_say_nothing_of_leaving(few: ShopLog, encoder: MeanEncoder) -> None:
     biased = ShopLog(few.events, few.catalogue, {**few.facts, "length_biased": True})
-    shopper = fit_shopper(biased, encoder)
+    shopper = fit_shopper(biased, encoder, config=ALONE)
     assert sources(shopper)["mean slates a session"] == ASSUMED
     assert sources(shopper)["click rate of a logged slate"] == LEARNED
     assert not shopper.model.leaving.weights[1:].any()
@@ -249,7 +254,7 @@ def test_a_log_too_small_is_refused_with_its_counts(log: ShopLog, encoder: MeanE
     tiny = log.part(np.arange(12))
     clicks = int((tiny.slates.clicked >= 0).sum())
     with pytest.raises(EvidenceError, match=f"12 sessions hold {clicks} clicks on {len(tiny.slates)} slates"):
-        fit_shopper(tiny, encoder, config=FitConfig(held_out=0))
+        fit_shopper(tiny, encoder, config=FitConfig(held_out=0, members=0))
 
 
 def test_settings_out_of_range_are_refused() -> None:
@@ -408,7 +413,7 @@ def test_a_log_of_another_catalogue_is_not_judged_by(fitted: FittedShopper) -> N
 @pytest.mark.slow
 def test_real_shoppers_are_foretold_better_than_by_position(shared_data: Path, tmp_path: Path) -> None:
     log = ingest(shared_data / "gmerch", tmp_path / "log", source="ga360")
-    shopper = fit_shopper(log, MeanEncoder.from_catalogue(log.catalogue))
+    shopper = fit_shopper(log, MeanEncoder.from_catalogue(log.catalogue), config=ALONE)
     held = {row["model"]: row for row in shopper.report["held_out"]}
     assert held["position"]["low"] > 0
     assert held["position and popularity"]["gain"] > 0
