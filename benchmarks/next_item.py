@@ -209,7 +209,8 @@ def measure(args: argparse.Namespace, data: PrefixData, folder: Path) -> dict[st
     if set(args.rivals) & set(RECBOLE):
         python |= dict.fromkeys(RECBOLE, recbole_python(args.cache.resolve()))
     # The classics draw nothing: one run is all.
-    seeds = {name: args.seeds[:1] if name in CLASSICS else args.seeds for name in (OURS, *args.rivals)}
+    of_rival = {**dict.fromkeys(CLASSICS, args.seeds[:1]), **dict.fromkeys(RECBOLE, args.rival_seeds or args.seeds)}
+    seeds = {OURS: args.seeds, **{name: of_rival[name] for name in args.rivals}}
     content = data.content()
     jobs = [
         Job(name, seed, data_path, content, budget_seconds, folder / name / f"seed-{seed}", python[name])
@@ -244,6 +245,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("data", type=Path, help="the data set, an .npz")
     parser.add_argument("--budget-cpu-minutes", type=float, help=f"of each training; 120, quick {QUICK_MINUTES}")
     parser.add_argument("--seeds", type=int, nargs="+", help="0 1 2, quick 0")
+    parser.add_argument("--rival-seeds", type=int, nargs="+", help="of RecBole's models; those of ours")
     parser.add_argument("--quick", action="store_true", help="the latest twentieth of the sessions, one seed")
     parser.add_argument("--keep", type=Path, help="folder that keeps what models leave; done is done")
     parser.add_argument("--rivals", nargs="*", choices=rivals, default=rivals, help="which; all by default")
@@ -280,6 +282,7 @@ def main() -> None:
                 "source": args.data.name,
                 "quick": args.quick,
                 "seeds": args.seeds,
+                "rival_seeds": args.rival_seeds or args.seeds,
                 "budget_cpu_minutes": args.budget_cpu_minutes,
                 "validation_tail": TAIL,
                 **result,
