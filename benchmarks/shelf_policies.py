@@ -41,7 +41,8 @@ class Shelf:
         history = {name: np.asarray(observation[name]) for name in ("items", "events", "lengths", "slates")}
         rows = len(history["items"])
         history["slates"] = history["slates"].reshape(rows, -1, self.k)
-        scores = np.broadcast_to(self.scores(history), (rows, np.shape(self.scores(history))[-1])).copy()
+        found = self.scores(history)
+        scores = np.broadcast_to(found, (rows, found.shape[-1])).copy()
         scores[:, 0] = -np.inf
         return np.argsort(-scores, axis=1, kind="stable")[:, : self.k].astype(np.int64), None
 

@@ -169,7 +169,7 @@ class Calibration(nn.Module):
         self.items.copy_(_gains(self._weights(), popularity))
 
     def _weights(self) -> dict[str, Tensor]:
-        return {name: self.get_buffer(name).clone() for name in (*self.WEIGHTS, "fresh")}
+        return {name: self.get_buffer(name) for name in (*self.WEIGHTS, "fresh")}
 
 
 def _gains(weights: Mapping[str, Tensor], popularity: Tensor) -> Tensor:

@@ -18,11 +18,15 @@ from .observed import shopper_numbers
 
 def resampled(log: ShopLog, members: int, seed: int) -> Iterator[NDArray[np.float64]]:
     """(sessions,) how often each session counts for each member: as often as its shopper was drawn."""
+    for number in range(members):
+        yield drawn_shoppers(log, np.random.default_rng([seed, 1, number]))
+
+
+def drawn_shoppers(log: ShopLog, rng: np.random.Generator) -> NDArray[np.float64]:
+    """(sessions,) how often each session counts when as many shoppers as the log has are drawn with replacement."""
     shopper = shopper_numbers(log)
     n = int(shopper.max()) + 1
-    for number in range(members):
-        drawn = np.random.default_rng([seed, 1, number]).integers(n, size=n)
-        yield np.bincount(drawn, minlength=n)[shopper].astype(np.float64)
+    return np.bincount(rng.integers(n, size=n), minlength=n)[shopper].astype(np.float64)
 
 
 def member_parts(choice: ChoiceWeights, rest: LearnedRest, often: NDArray[np.float64]) -> Parts:

@@ -12,7 +12,7 @@ from ..datasets.log import ShopLog
 from ..encoders.state import StateEncoder
 from ..errors import EvidenceError
 from .calibration import calibration_table
-from .ensemble import member_parts, resampled
+from .ensemble import drawn_shoppers, member_parts, resampled
 from .fitted import FittedShopper, ShopperModel
 from .foretold import Foretells
 from .gaps import gaps, slates_are_short
@@ -20,7 +20,7 @@ from .learn import LearnedChoice, Strengths, arrivals, learn_again, learn_choice
 from .learn_after import Rest
 from .likelihood import slate_likelihood
 from .members import Parts
-from .observed import After, shopper_numbers
+from .observed import After
 from .occasions import Occasions, following_views, next_views
 from .priors import LEARNED, Evidence, Priors, evidence_table
 from .replay import Progress
@@ -234,12 +234,7 @@ def _capped(log: ShopLog, most: int, rng: np.random.Generator) -> ShopLog:
 
 def _session_weights(log: ShopLog, resample: int | None) -> NDArray[np.float64]:
     """(sessions,) how often each session counts: once, or as often as its shopper was drawn."""
-    if resample is None:
-        return np.ones(len(log))
-    shopper = shopper_numbers(log)
-    n = int(shopper.max()) + 1
-    drawn = np.bincount(np.random.default_rng(resample).integers(n, size=n), minlength=n)
-    return drawn[shopper].astype(np.float64)
+    return np.ones(len(log)) if resample is None else drawn_shoppers(log, np.random.default_rng(resample))
 
 
 def _assembled(

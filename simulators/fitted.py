@@ -330,7 +330,7 @@ class FittedShopper:
             cart[rows] = model.cart.chance(scaled, every)
             purchase[rows] = cart[rows] * model.purchase.chance(scaled, every)
         utility[:, 0], cart[:, 0], purchase[:, 0] = -math.inf, 0.0, 0.0
-        return ChoiceScores(utility, outside_features(trail) @ model.choice.outside, cart, purchase)
+        return ChoiceScores(utility, model.choice.nothing(outside_features(trail)), cart, purchase)
 
     def foretell(self, log: ShopLog, *, seed: int = 0, progress: Progress | None = None) -> Foretold:
         """What this shopper foretells of a log it was not fitted on.
