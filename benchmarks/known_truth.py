@@ -35,13 +35,13 @@ from machine import describe
 from shelf_policies import varied
 
 from slatewise.agents import PPOConfig, train
-from slatewise.datasets import KnownShop, KnownShopConfig, ShopLog
-from slatewise.datasets.schema import Event
+from slatewise.datasets import KnownShop, KnownShopConfig
 from slatewise.encoders import PretrainConfig, TextEncoder
 from slatewise.encoders.pretrain import pretrain
 from slatewise.envs.sb3 import SB3Bridge
 from slatewise.evaluation import judge, summarise
 from slatewise.simulators import FitConfig, KnownTruthShopper, collect_log, fit_boosted, fit_shopper
+from slatewise.testing import only_views
 
 METRICS = ("reward", "ctr", "conversion", "revenue", "slates")
 LEVEL = 0.9
@@ -72,14 +72,6 @@ class Study:
 
 FULL = Study(tuple(KnownShopConfig.demo(seed) for seed in range(101, 105)), 20_000, 8, 20, 4_000, 100_000, {})
 QUICK = Study((KnownShopConfig.small(101),), 1_500, 6, 6, 600, 4_000, {"epochs": 2})
-
-
-def only_views(log: ShopLog) -> ShopLog:
-    """The log with its slates struck out: what shoppers looked at, put into the cart and bought."""
-    events = log.events[log.events["event"] != Event.IMPRESSION.label].copy()
-    events.loc[events["event"] == Event.CLICK.label, "event"] = Event.VIEW.label
-    events["slate_id"], events["position"], events["propensity"] = None, None, np.nan
-    return ShopLog(events.reset_index(drop=True), log.catalogue, log.facts)
 
 
 def measure(config: KnownShopConfig, study: Study, folder: Path) -> pd.DataFrame:

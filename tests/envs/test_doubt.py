@@ -10,6 +10,7 @@ from slatewise.datasets.known_shop import KnownShop, KnownShopConfig
 from slatewise.encoders.mean import MeanEncoder
 from slatewise.envs import ShopVectorEnv
 from slatewise.simulators import FitConfig, FittedShopper, KnownTruthShopper, collect_log, fit_shopper
+from slatewise.testing import random_slates
 
 ROWS, K = 64, 6
 
@@ -27,8 +28,7 @@ def shopper(encoder: MeanEncoder) -> FittedShopper:
 
 
 def slates(n_items: int) -> np.ndarray:
-    drawn = torch.rand(ROWS, n_items, generator=torch.Generator().manual_seed(0)).topk(K).indices + 1
-    return drawn.numpy()
+    return random_slates(ROWS, K, n_items).numpy()
 
 
 def test_disagreement_costs_what_its_price_says(shopper: FittedShopper, encoder: MeanEncoder) -> None:

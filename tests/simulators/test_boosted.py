@@ -41,7 +41,7 @@ from slatewise.simulators.occasions import Occasions
 from slatewise.simulators.priors import ASSUMED, LEARNED
 from slatewise.simulators.trail import Trail
 from slatewise.simulators.trees import Later, grow
-from slatewise.testing import check_shopper
+from slatewise.testing import check_shopper, only_views, random_slates
 
 K = 6
 RESPONSE = ("examined", "clicked", "carted", "purchased", "left", "dwell", "revenue")
@@ -75,18 +75,6 @@ def boosted(log: ShopLog, later: ShopLog) -> BoostedShopper:
 @pytest.fixture(scope="module")
 def small(few: ShopLog) -> BoostedShopper:
     return fit_boosted(few, config=FitConfig(held_out=0))
-
-
-def only_views(log: ShopLog) -> ShopLog:
-    """The log with its slates and clicks struck out: what shoppers looked at, put in the cart and bought."""
-    events = log.events[log.events["event"] != Event.IMPRESSION.label].copy()
-    events.loc[events["event"] == Event.CLICK.label, "event"] = Event.VIEW.label
-    events["slate_id"], events["position"], events["propensity"] = None, None, np.nan
-    return ShopLog(events.reset_index(drop=True), log.catalogue, log.facts)
-
-
-def random_slates(rows: int, k: int, n_items: int, seed: int = 0) -> torch.Tensor:
-    return torch.rand(rows, n_items, generator=torch.Generator().manual_seed(seed)).topk(k).indices + 1
 
 
 def held_out(shopper: BoostedShopper, column: str) -> dict[str, float]:

@@ -20,7 +20,7 @@ from slatewise.simulators import (
     load_shopper,
 )
 from slatewise.simulators.ensemble import member_parts, resampled
-from slatewise.testing import check_shopper
+from slatewise.testing import check_shopper, random_slates
 
 
 @pytest.fixture(scope="module")
@@ -41,10 +41,6 @@ def encoder(shop: KnownShop) -> MeanEncoder:
 @pytest.fixture(scope="module")
 def fitted(log: ShopLog, encoder: MeanEncoder) -> FittedShopper:
     return fit_shopper(log.part(np.arange(400)), encoder, config=FitConfig(members=4))
-
-
-def slates(shopper: FittedShopper, rows: int) -> torch.Tensor:
-    return torch.rand(rows, shopper.n_items, generator=torch.Generator().manual_seed(0)).topk(6).indices + 1
 
 
 def test_members_are_other_fits_which_the_seed_repeats(log: ShopLog, encoder: MeanEncoder) -> None:
@@ -84,7 +80,7 @@ def test_a_drawn_shopper_does_what_its_member_does(fitted: FittedShopper) -> Non
     assert state.member is not None
     who = state.member.clone()
     assert who.bincount().tolist() == pytest.approx([100] * 4, abs=35)
-    slate = slates(fitted, 400)
+    slate = random_slates(400, 6, fitted.n_items)
     _, state = drawn.respond(state, slate)
     response, state = drawn.respond(state, slate)
     for number in range(4):
@@ -104,7 +100,7 @@ def test_drawn_shoppers_keep_the_promises_of_simulators(fitted: FittedShopper) -
 
 def test_what_members_foretell_is_what_they_do(fitted: FittedShopper) -> None:
     rows = 6_000
-    slate, seeds = slates(fitted, rows), torch.arange(rows)
+    slate, seeds = random_slates(rows, 6, fitted.n_items), torch.arange(rows)
     for number in (0, 3):
         state = fitted.member(number).reset(seeds)
         expected = fitted.expect(state, slate)
@@ -123,7 +119,7 @@ def test_what_members_foretell_is_what_they_do(fitted: FittedShopper) -> None:
 
 def test_more_shoppers_leave_less_open(fitted: FittedShopper, log: ShopLog, encoder: MeanEncoder) -> None:
     sure = fit_shopper(log, encoder, config=FitConfig(members=4))
-    slate, seeds = slates(fitted, 300), torch.arange(300)
+    slate, seeds = random_slates(300, 6, fitted.n_items), torch.arange(300)
     doubt = [one.expect(one.reset(seeds), slate).click.std(0).mean() for one in (fitted, sure)]
     assert doubt[1] < 0.8 * doubt[0]
 
@@ -133,7 +129,7 @@ def test_without_an_ensemble_there_is_the_shopper_alone(log: ShopLog, encoder: M
     assert alone.members == 0
     state = alone.reset(torch.arange(5))
     assert state.member is None
-    assert alone.expect(state, slates(alone, 5)).click.shape == (1, 5)
+    assert alone.expect(state, random_slates(5, 6, alone.n_items)).click.shape == (1, 5)
     with pytest.raises(EvidenceError, match="without an ensemble"):
         alone.ensemble()
     with pytest.raises(IndexError, match="no member 0 in an ensemble of 0"):
@@ -145,7 +141,7 @@ def test_an_ensemble_is_read_back_as_it_was(log: ShopLog, encoder: MeanEncoder, 
     read = load_shopper(tmp_path / "shopper")
     assert isinstance(read, FittedShopper)
     assert read.members == 3
-    slate = slates(made, 50)
+    slate = random_slates(50, 6, made.n_items)
     one, other = (shopper.ensemble() for shopper in (made, read))
     ours, _ = one.respond(one.reset(torch.arange(50)), slate)
     theirs, _ = other.respond(other.reset(torch.arange(50)), slate)

@@ -39,7 +39,7 @@ from slatewise.simulators.likelihood import bootstrap_mean, within_slate_auc
 from slatewise.simulators.observed import After, Observed
 from slatewise.simulators.occasions import Occasions, next_views
 from slatewise.simulators.priors import ASSUMED, LEARNED, RANGES, wilson
-from slatewise.testing import check_shopper
+from slatewise.testing import check_shopper, only_views, random_slates
 
 ALONE = FitConfig(members=0)
 """Without an ensemble, which tests of its own hold (test_ensemble.py)."""
@@ -73,18 +73,6 @@ def encoder(shop: KnownShop) -> MeanEncoder:
 @pytest.fixture(scope="module")
 def fitted(log: ShopLog, encoder: MeanEncoder) -> FittedShopper:
     return fit_shopper(log, encoder, config=ALONE)
-
-
-def only_views(log: ShopLog) -> ShopLog:
-    """The log with its slates and clicks struck out: what shoppers looked at, put in the cart and bought."""
-    events = log.events[log.events["event"] != Event.IMPRESSION.label].copy()
-    events.loc[events["event"] == Event.CLICK.label, "event"] = Event.VIEW.label
-    events["slate_id"], events["position"], events["propensity"] = None, None, np.nan
-    return ShopLog(events.reset_index(drop=True), log.catalogue, log.facts)
-
-
-def random_slates(rows: int, k: int, n_items: int, seed: int = 0) -> torch.Tensor:
-    return torch.rand(rows, n_items, generator=torch.Generator().manual_seed(seed)).topk(k).indices + 1
 
 
 def click_rate(shopper: Shopper, slate: torch.Tensor) -> float:

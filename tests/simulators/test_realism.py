@@ -38,6 +38,7 @@ from slatewise.simulators.foretold import FITTED
 from slatewise.simulators.randomness import uniform
 from slatewise.simulators.two_sample import auc
 from slatewise.simulators.visits import logged_visits, simulated_visits
+from slatewise.testing import only_views
 
 RESAMPLES = 100
 
@@ -94,14 +95,6 @@ def fitted(shop: KnownShop, truth: KnownTruthShopper) -> Shopper:
     learnt = collect_log(truth, shop.catalogue, sessions=400, k=6, seed=1)
     config = FitConfig(held_out=0, members=0)
     return fit_shopper(learnt, MeanEncoder.from_catalogue(shop.catalogue), config=config)
-
-
-def only_views(log: ShopLog) -> ShopLog:
-    """The log with its slates struck out."""
-    events = log.events[log.events["event"] != Event.IMPRESSION.label].copy()
-    events.loc[events["event"] == Event.CLICK.label, "event"] = Event.VIEW.label
-    events["slate_id"], events["position"], events["propensity"] = None, None, np.nan
-    return ShopLog(events.reset_index(drop=True), log.catalogue, log.facts)
 
 
 def told_apart(found: Realism) -> set[str]:
