@@ -23,6 +23,7 @@ agree, and says by how much they differ. Weights are random: speed does not depe
 """
 
 import argparse
+import inspect
 import json
 import statistics
 import sys
@@ -41,7 +42,6 @@ from transformers import LlamaModel, StaticCache
 
 from slatewise.datasets import N_EVENTS, History
 from slatewise.encoders import ShopSessionConfig, ShopSessionModel
-from slatewise.encoders.memory import CACHE
 
 N_ITEMS = 5_000
 WINDOW = 50
@@ -51,6 +51,9 @@ TOLERANCE = 1e-5
 BATCHES = (64, 256, 1024)
 CHUNKS = (16, 32, 64, 128, 256, 512, 1024)
 GEMM = 768  # rows and columns of the matrices whose product tells the peak
+
+CACHE = "cache" if "cache" in inspect.signature(LlamaModel.forward).parameters else "past_key_values"
+"""Argument by which a model of transformers takes a cache; 5.24 renamed it."""
 
 Work = Callable[[int], int]
 """Number of the round -> shopper-steps done in it."""

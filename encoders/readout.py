@@ -41,19 +41,6 @@ class Readout(nn.Module):
         """
         return self._added(self._weights(hidden, marks, seen) @ items)
 
-    def one(self, hidden: Tensor, marks: Tensor, items: Tensor, table: Tensor, seen: Tensor) -> Tensor:
-        """(B, D) the same for one state a row, whose items are looked up.
-
-        Args:
-            hidden: (B, D).
-            marks: (B, T, R).
-            items: (B, T) int64 rows of the table.
-            table: (N + 1, D) vectors of items, row 0 zero.
-            seen: (B, T) bool.
-        """
-        weights = self._weights(hidden[:, None], marks, seen[:, None])[:, 0]
-        return self._added(F.embedding_bag(items, table, per_sample_weights=weights, mode="sum"))
-
     def _weights(self, hidden: Tensor, marks: Tensor, seen: Tensor) -> Tensor:
         """(B, Q, T) of the tokens in the mean."""
         scores = self.asks(hidden) @ marks.transpose(1, 2) / math.sqrt(marks.shape[-1])

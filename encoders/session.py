@@ -23,11 +23,12 @@ from ..datasets.schema import N_EVENTS, Event
 from .batches import PackedBatch
 from .calibration import Calibration, Returns
 from .folders import TrainedModel
-from .memory import CACHE, SessionMemory
+from .memory import SessionMemory
 from .outputs import ShopSessionOutput
 from .query import QueryReader
 from .readout import SHARE, Readout
 from .settings import GAP_EDGES, ShopSessionConfig
+from .stepping import Stepper
 from .tower import ItemTower, fit_to_items, item_rows
 
 _GAPS = len(GAP_EDGES) + 1  # kinds of gaps told apart
@@ -62,7 +63,8 @@ class ShopSessionModel(TrainedModel):
         self.readout = Readout(config)
         self.heads = nn.Linear(config.width, N_EVENTS + 2 + _GAPS)  # next event, end, purchase later, next gap
         self.calibration = Calibration(config.n_items)
-        self._fixed: tuple[Tensor, Tensor, SessionMemory] | None = None
+        self._fixed: tuple[Tensor, Tensor] | None = None
+        self._stepping: tuple[Stepper, SessionMemory] | None = None
         self._compiled: Callable[..., Tensor] | None = None
         self.register_load_state_dict_post_hook(_forget)
         self.post_init()
@@ -156,33 +158,48 @@ class ShopSessionModel(TrainedModel):
 
     def train(self, mode: bool = True) -> Self:
         """Switch between training and evaluation; item vectors are worked out anew afterwards."""
-        self._fixed = None
+        self._fixed = self._stepping = None
         return super().train(mode)
 
     def _apply(self, fn: Any, recurse: bool = True) -> Self:
-        self._fixed = None
+        self._fixed = self._stepping = None
         return super()._apply(fn, recurse)
 
-    def _prepared(self) -> tuple[Tensor, Tensor, SessionMemory]:
-        """The items' input vectors, their unit vectors, and the memory of one shopper who has done nothing."""
+    def _prepared(self) -> tuple[Tensor, Tensor]:
+        """The items' input vectors, and their unit vectors."""
         if self._fixed is not None:
             return self._fixed
         # Kept across calls, so never as inference tensors, which later training could not use.
         with torch.inference_mode(False), torch.no_grad():
             table = F.pad(self.tower(torch.arange(1, self.n_items + 1, device=self.device)), (0, 0, 1, 0))
-            fixed = table, F.normalize(table, dim=1), self._first()
+            fixed = table, F.normalize(table, dim=1)
         # An exporter runs this on stand-ins without values, which must not be kept.
         if not self.training and not torch.compiler.is_compiling():
             self._fixed = fixed
         return fixed
 
-    def _first(self) -> SessionMemory:
+    def _ready(self) -> tuple[Stepper, SessionMemory]:
+        """What steps, and the memory of one shopper who has done nothing."""
+        if self._stepping is not None:
+            return self._stepping
+        with torch.inference_mode(False), torch.no_grad():
+            added = torch.zeros(N_EVENTS, _GAPS, self.dim, device=self.device)
+            if self.reads_events:
+                added += self.backbone.embed_tokens.weight[:, None]
+            if self.gaps is not None:
+                added += self.gaps.weight
+            stepper = Stepper(self.backbone, self.readout, self.project, added)
+            ready = stepper, self._first(stepper)
+        if not self.training and not torch.compiler.is_compiling():
+            self._stepping = ready
+        return ready
+
+    def _first(self, stepper: Stepper) -> SessionMemory:
         config = self.config
         ring = (config.layers, config.kv_heads, config.window, config.head_width)
         memory = SessionMemory.empty(config.width, ring, self.device)
-        nothing = torch.zeros_like(memory.state)
         none = torch.zeros(1, dtype=torch.int64, device=self.device)
-        memory.state = self._append(memory, self._tokens_begin(1), none, nothing, memory.length == 0)
+        memory.state = stepper.read(memory, self._tokens_begin(1)[:, 0], none, torch.zeros_like(memory.state))
         memory.length += 1
         return memory
 
@@ -349,7 +366,7 @@ class ShopSessionModel(TrainedModel):
     @torch.no_grad()
     def start(self, rows: int) -> SessionMemory:
         """Memory of `rows` shoppers who have done nothing yet."""
-        return self._prepared()[2].repeat(rows)
+        return self._ready()[1].repeat(rows)
 
     @torch.no_grad()
     def step(
@@ -369,9 +386,12 @@ class ShopSessionModel(TrainedModel):
             gaps: (B,) float32 seconds since the token before.
             queries: (B, E) text vectors of the searches that led to the tokens, zero where none did.
         """
+        active = items > 0
         advance = self._compiled or self._advance
-        state = advance(self._prepared()[0], memory, items, events, gaps, queries)
-        memory.state, memory.length = state, memory.length + (items > 0)
+        state = advance(self._ready()[0], self._prepared()[0], memory, items, events, gaps, queries)
+        # A new tensor, so that observations handed out earlier keep their values.
+        memory.state = state if _all(active) else torch.where(active[:, None], state, memory.state)
+        memory.length = memory.length + active
         return memory
 
     def compile_step(self) -> Self:
@@ -384,6 +404,7 @@ class ShopSessionModel(TrainedModel):
 
     def _advance(
         self,
+        stepper: Stepper,
         table: Tensor,
         memory: SessionMemory,
         items: Tensor,
@@ -391,48 +412,21 @@ class ShopSessionModel(TrainedModel):
         gaps: Tensor,
         queries: Tensor | None,
     ) -> Tensor:
-        tokens = self._tokens(table[items], events, gaps, queries)
-        return self._append(memory, tokens[:, None], items, table, items > 0, compiled=self._compiled is not None)
-
-    def _append(
-        self,
-        memory: SessionMemory,
-        tokens: Tensor,
-        items: Tensor,
-        table: Tensor,
-        active: Tensor,
-        *,
-        compiled: bool = False,
-    ) -> Tensor:
-        """(B, D) the states after one more token of the active rows.
-
-        Args:
-            memory: of B shoppers.
-            tokens: (B, 1, D) as the blocks read them.
-            items: (B,) int64 their items.
-            table: (N + 1, D) vectors of items.
-            active: (B,) bool.
-            compiled: whether a compiler reads this.
-        """
-        seen = memory.in_sight()
-        forward: Any = self.backbone.forward  # not the call, which training may have compiled
-        output = forward(
-            inputs_embeds=tokens,
-            attention_mask=torch.zeros_like(seen, dtype=tokens.dtype).masked_fill_(~seen, -torch.inf),
-            position_ids=memory.length[:, None],
-            **{CACHE: memory.ring(active, compiled=compiled)},
-        )
-        hidden = output.last_hidden_state[:, 0]
-        memory.keep(self.readout.marks(hidden), items, active, compiled=compiled)
-        read = self.readout.one(hidden, memory.marks, memory.items, table, seen[:, 0, 0])
-        state = self._states(hidden, read)
-        # A new tensor, so that observations handed out earlier keep their values.
-        return torch.where(active[:, None], state, memory.state)
+        """(B, D) the states after one more token of each row; what it says of a row without one means nothing."""
+        tokens = table.index_select(0, items) + stepper.when(events, gaps)
+        if queries is not None:
+            tokens += self._read(self.query_in, queries)
+        return stepper.read(memory, self.input_norm(tokens), items, table)
 
 
 def gap_buckets(gaps: Tensor) -> Tensor:
     """(...) int64 number of edges of `GAP_EDGES` that each gap (seconds) has reached, 0..len(GAP_EDGES)."""
     return (gaps[..., None] >= torch.tensor(GAP_EDGES, device=gaps.device)).sum(-1)
+
+
+def _all(active: Tensor) -> bool:
+    """Whether all rows are known to be active: asked where the answer costs no waiting."""
+    return active.device.type == "cpu" and bool(active.all())
 
 
 def _forget(module: nn.Module, *_: object) -> None:

@@ -7,7 +7,6 @@ from typing import Any, Literal
 from transformers import LlamaConfig, PreTrainedConfig
 
 from ..datasets.schema import N_EVENTS
-from .attention import ATTENTION
 
 GAP_EDGES = tuple(2.0**power for power in range(20))  # seconds: 1, 2, 4, ... 6 days; each gap falls between two
 PARTS = ("text", "id", "category", "brand", "price", "event", "gap", "query")
@@ -60,7 +59,7 @@ class ShopSessionConfig(PreTrainedConfig):
             bos_token_id=0,
             eos_token_id=None,
         )
-        config._attn_implementation = ATTENTION
+        config._attn_implementation = "sdpa"
         return config
 
 

@@ -11,8 +11,10 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel
 
 from slatewise.encoders.loading import load_encoder
+from slatewise.encoders.memory import SessionMemory
 from slatewise.encoders.quiet import quiet_transformers
 from slatewise.encoders.session import ShopSessionConfig, ShopSessionModel
+from slatewise.encoders.settings import GAP_EDGES
 from slatewise.errors import ArtefactError, NotTrainedError
 
 N, WINDOW = 40, 6
@@ -61,6 +63,12 @@ def histories(rows: int, width: int, seed: int = 1) -> Batch:
     return items, events, gaps, lengths
 
 
+def in_sight(memory: SessionMemory) -> tuple[Tensor, Tensor]:
+    """What is read of the ring and of the items once the next token of each row is written: all but its place."""
+    kept = torch.arange(WINDOW) != memory.length[:, None] % WINDOW  # (B, W)
+    return memory.ring.permute(1, 2, 0, 3)[kept].view(len(kept), -1), memory.items[kept].view(len(kept), -1)
+
+
 def close(a: Tensor, b: Tensor) -> bool:
     return torch.allclose(a, b, atol=1e-5, rtol=0)
 
@@ -107,20 +115,54 @@ def test_a_compiled_step_gives_the_same_states_over_the_windows_edge_and_for_oth
             token = (items[:rows, t], events[:rows, t], gaps[:rows, t])  # some are empty: their rows stay
             plain, fast = model.step(plain, *token), compiled.step(fast, *token)
         assert close(plain.state, fast.state)
-        assert close(plain.keys, fast.keys)
+        assert close(plain.ring, fast.ring)
         assert torch.equal(plain.length, fast.length)
 
 
 def test_a_row_without_an_item_stays_exactly_as_it_was(model: ShopSessionModel) -> None:
     items, events, gaps, _ = histories(4, 9)
-    memory = model.start(4)
+    memory, other = model.start(4), model.start(4)
     for t in range(9):
-        memory = model.step(memory, items[:, t].clamp(min=1), events[:, t], gaps[:, t])
-    before = [part.clone() for part in (memory.state, memory.length, memory.keys, memory.values)]
+        token = (items[:, t].clamp(min=1), events[:, t], gaps[:, t])
+        memory, other = model.step(memory, *token), model.step(other, *token)
+    before = [part.clone() for part in (memory.state, memory.length, *in_sight(memory))]
     after = model.step(memory, torch.tensor([0, 5, 0, 7]), torch.tensor([1, 3, 0, 3]), torch.full((4,), 9.0))
-    for old, new in zip(before, (after.state, after.length, after.keys, after.values), strict=True):
+    for old, new in zip(before, (after.state, after.length, *in_sight(after)), strict=True):
         assert torch.equal(old[[0, 2]], new[[0, 2]])
         assert not torch.equal(old[[1, 3]], new[[1, 3]])
+    for t in range(2 * WINDOW):  # nor does what follows know of the empty tokens
+        token = (items[:, t % 9].clamp(min=1), events[:, t % 9], gaps[:, t % 9])
+        after, other = model.step(after, *token), model.step(other, *token)
+        assert torch.equal(after.state[[0, 2]], other.state[[0, 2]])
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"kv_heads": 2},
+        {"kv_heads": 4, "layers": 3},
+        {"heads": 1, "layers": 1, "feed_forward": 40},
+        {"parts": ["text", "id"]},
+        {"parts": ["id", "event"]},
+    ],
+    ids=str,
+)
+def test_a_step_of_any_shape_of_model_equals_reading_whole(settings: dict[str, object]) -> None:
+    model = made(0, **settings)
+    items, events, gaps, lengths = histories(8, 2 * WINDOW + 3)
+    gaps[1] = torch.tensor(GAP_EDGES)[: gaps.shape[1]] - (torch.arange(gaps.shape[1]) % 3 == 0).float()  # at the edges
+    memory = model.start(8)
+    for t in range(items.shape[1]):
+        memory = model.step(memory, items[:, t], events[:, t], gaps[:, t])
+    assert close(memory.state, model.encode(items, events, gaps, lengths))
+
+
+def test_steps_follow_weights_that_are_loaded() -> None:
+    model, other = made(), made(seed=1)
+    token = (torch.tensor([3, 4]), torch.tensor([3, 3]), torch.zeros(2))
+    model.step(model.start(2), *token)
+    model.load_state_dict(other.state_dict())
+    assert torch.equal(model.step(model.start(2), *token).state, other.step(other.start(2), *token).state)
 
 
 def test_a_state_handed_out_is_not_changed_by_the_next_step(model: ShopSessionModel) -> None:
