@@ -57,6 +57,12 @@ class SessionMemory:
             state.repeat(rows, 1), length.repeat(rows), ring.repeat(1, rows, 1, 1), items.repeat(rows, 1)
         )
 
+    def rows(self, which: Tensor) -> "SessionMemory":
+        """A copy of some rows, (n,) int64 numbers of which on any device."""
+        which = which.to(self.length.device)
+        state, length, items = (part.index_select(0, which) for part in (self.state, self.length, self.items))
+        return SessionMemory(state, length, self.ring.index_select(1, which), items)
+
     def put(self, rows: Tensor, other: Self) -> None:
         """Overwrite some rows, in place, with all rows of `other`; `rows` holds row numbers or is a (B,) mask."""
         for part, fresh in zip(self._parts(), other._parts(), strict=True):

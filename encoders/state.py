@@ -6,7 +6,10 @@ from torch import Tensor
 
 
 class Memory(Protocol):
-    """What a state encoder carries of B shoppers between tokens. Preallocated; rows are independent."""
+    """What a state encoder carries of B shoppers between tokens. Preallocated; rows are independent.
+
+    A dataclass whose tensors have rows first, or with a method `rows(which)` that copies some of them.
+    """
 
     state: Tensor
     """(B, dim) float32 the state after the last token of each row."""

@@ -62,7 +62,10 @@ class WaitingRoom:
 
 
 def rows_of(part: Any, rows: NDArray[np.int64]) -> Any:
-    """Some rows of a dataclass whose tensors and arrays have rows first; its other fields stay as they are."""
+    """Some rows of a dataclass whose tensors and arrays have rows first; its other fields stay as they are.
+
+    A part that has rows elsewhere says itself what its `rows(which)` are.
+    """
     return _rows_of(part, rows, {})
 
 
@@ -74,5 +77,7 @@ def _rows_of(part: Any, rows: NDArray[np.int64], indices: dict[torch.device, Ten
     if isinstance(part, np.ndarray):
         return part[rows]
     if is_dataclass(part) and not isinstance(part, type):
+        if callable(taken := getattr(part, "rows", None)):
+            return taken(torch.from_numpy(rows))
         return replace(part, **{one.name: _rows_of(getattr(part, one.name), rows, indices) for one in fields(part)})
     return part

@@ -94,7 +94,8 @@ class Trail(Rows):
         self.idle = torch.where(there, 0, self.idle)
 
     def rows(self, which: Tensor) -> Self:
-        """A copy of some rows."""
+        """A copy of some rows, (n,) int64 numbers of which on any device."""
+        which = which.to(self.slates.device)
         return type(self)(*(getattr(self, one.name)[which] for one in fields(self)))
 
 

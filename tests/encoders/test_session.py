@@ -104,6 +104,18 @@ def test_rows_replaced_on_the_way_begin_anew_and_leave_the_others_alone(model: S
         assert close(memory.state[row : row + 1], model.encode(i, e, g, torch.tensor([20 - first])))
 
 
+def test_rows_copied_out_go_on_as_those_they_came_from(model: ShopSessionModel) -> None:
+    items, events, gaps, _ = histories(9, 8)
+    which = torch.tensor([7, 2, 2])
+    memory = model.start(9)
+    for place in range(7):
+        memory = model.step(memory, items[:, place], events[:, place], gaps[:, place])
+    copied = memory.rows(which)
+    latest = items[:, 7], events[:, 7], gaps[:, 7]
+    memory = model.step(memory, *latest)
+    assert close(model.step(copied, *(part[which] for part in latest)).state, memory.state[which])
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # the compiler warns about itself
 def test_a_compiled_step_gives_the_same_states_over_the_windows_edge_and_for_other_sizes() -> None:
