@@ -11,6 +11,9 @@ from ..datasets.schema import N_EVENTS
 GAP_EDGES = tuple(2.0**power for power in range(20))  # seconds: 1, 2, 4, ... 6 days; each gap falls between two
 PARTS = ("text", "id", "category", "brand", "price", "event", "gap", "query")
 """What a token can be made of; the first five tell of its item."""
+STANDARD_PARTS = tuple(part for part in PARTS if part != "gap")
+"""What it is made of unless said otherwise. Gaps have not helped to foresee the next item in any log tried; the event
+has not either, but an agent must see whether its last slate was clicked."""
 
 
 class ShopSessionConfig(PreTrainedConfig):
@@ -32,7 +35,7 @@ class ShopSessionConfig(PreTrainedConfig):
     id_dropout: float = 0.2
     item_temperature: float = 0.07  # not `temperature`, which transformers keeps for text generation
     initializer_range: float = 0.05
-    parts: list[str] = field(default_factory=lambda: list(PARTS))
+    parts: list[str] = field(default_factory=lambda: list(STANDARD_PARTS))
     categories: list[str] = field(default_factory=list)  # those that have an embedding, in the order of its rows from 1
     brands: list[str] = field(default_factory=list)
     price_mean: float = 0.0
@@ -95,8 +98,8 @@ class PretrainConfig:
     """Width inside a block; twice the width when None."""
     window: int = 50
     """Tokens that a token attends to, itself included."""
-    parts: tuple[str, ...] = PARTS
-    """What a token is made of, of `PARTS`; to see what one is worth, leave it out."""
+    parts: tuple[str, ...] = STANDARD_PARTS
+    """What a token is made of, of `PARTS`; to see what one is worth, leave it out, or put in the gap."""
     dropout: float = 0.3
     rival_dropout: float = 0.35
     """Share of the entries of item vectors left out where items are told apart (CORE, Hou et al. 2022)."""

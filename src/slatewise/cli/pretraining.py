@@ -44,8 +44,8 @@ def pretrain(
     parts: Annotated[
         str | None,
         typer.Option(
-            help="What a token is made of, by commas; leave one out to see what it is worth.",
-            show_default="text,id,category,brand,price,event,gap,query",
+            help="What a token is made of, by commas; there is also gap, the time since the token before.",
+            show_default="text,id,category,brand,price,event,query",
             rich_help_panel=MODEL,
         ),
     ] = None,
