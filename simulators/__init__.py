@@ -15,7 +15,7 @@ from .logging_policies import PlackettLucePolicy
 from .oracle import BestSlates, best_slates, best_slates_by_trying, regrets, slate_values
 from .priors import RANGES, Priors
 from .realism import Realism, realism
-from .shopper import Response, Shopper, ShopperState, TokenBatch, without_repeats
+from .shopper import ComesAgain, Response, Shopper, ShopperState, TokenBatch, without_repeats
 from .trees import TreeConfig
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "BoostedConfig",
     "BoostedShopper",
     "ChoiceScores",
+    "ComesAgain",
     "FitConfig",
     "FittedShopper",
     "Foretold",

@@ -25,13 +25,20 @@ from .funnel import Stage
 from .known_truth import KnownTruthShopper
 from .leaving import Leaving
 from .members import Parts
+from .returning import Returning
 from .shopper import TokenBatch
 
 KIND = "shopper"
 WEIGHTS = "shopper.safetensors"
 ENCODER_FOLDER = "encoder"
 _RIVAL = "rival:"
-_OF_MEMBERS: dict[str, Any] = {"choice": ChoiceWeights, "cart": Stage, "purchase": Stage, "leaving": Leaving}
+_OF_MEMBERS: dict[str, Any] = {
+    "choice": ChoiceWeights,
+    "cart": Stage,
+    "purchase": Stage,
+    "leaving": Leaving,
+    "returning": Returning,
+}
 
 
 @runtime_checkable
@@ -50,6 +57,7 @@ def model_tensors(model: ShopperModel) -> dict[str, Tensor]:
         "cart": model.cart,
         "purchase": model.purchase,
         "leaving": model.leaving,
+        "returning": model.returning,
         "arrivals": model.arrivals.tokens,
         **{_RIVAL + name: weights for name, weights in model.rivals.items()},
     }
@@ -92,6 +100,7 @@ def model_from_tensors(tensors: Mapping[str, Tensor], *, from_slates: bool) -> S
         purchase=part(Stage, "purchase"),
         dwell=tensors["dwell"],
         leaving=part(Leaving, "leaving"),
+        returning=part(Returning, "returning"),
         arrivals=Arrivals(part(TokenBatch, "arrivals"), tensors["arrivals.gap"]),
         prices=tensors["prices"],
         from_slates=from_slates,

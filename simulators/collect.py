@@ -19,7 +19,7 @@ from .collect_plan import DAY, Plan, Timetable, microseconds, plan_visits
 from .collect_run import Arrivals, Ended, Progress, Shown, renumbered, simulate
 from .known_truth import KnownTruthShopper
 from .logging_policies import LoggingPolicy, PlackettLucePolicy, StickyPolicy
-from .shopper import Shopper
+from .shopper import ComesAgain, Shopper
 
 _BATCH_ITEMS = 4_000_000  # shoppers at a time x items, which bounds the memory a sampling step takes
 _VISITS = 1.6  # sessions a shopper, where shoppers do not come again by themselves
@@ -50,8 +50,9 @@ def collect_log(
     its slate's time, and cart and purchase lie within the dwell. So the log's tokens are the simulation's tokens.
 
     In a known-truth shop with the mechanisms on, shoppers know the date, only what is on sale is shown, what has gone
-    by the end is marked as unavailable in the log's catalogue, and shoppers come again by themselves: the shop opens on
-    the first day, each shopper comes first on a day drawn at random, and again as its visits go, until the last day.
+    by the end is marked as unavailable in the log's catalogue. Where shoppers come again by themselves (`ComesAgain`),
+    the shop opens on the first day, each comes first on a day drawn at random, and again as its visits go, until the
+    last day.
 
     Args:
         shopper: who comes; a shopper who returns has the same number in the low bits of its seed (`visit_seed`).
@@ -64,8 +65,8 @@ def collect_log(
         temperature: of the default policy; higher shows unpopular items more often, > 0.
         again: chance that the default policy shows the slate before once more, in [0, 1); see `StickyPolicy`.
         max_slates: a session ends after this many slates at the latest.
-        visits: sessions a shopper on average, at least 1, 1.6 by default; how a visit went does not matter. Not for
-            shoppers who come again by themselves.
+        visits: sessions a shopper on average, at least 1; how a visit went does not matter. By default 1.6, or shoppers
+            come again by themselves where they do; not for known-truth shoppers who do.
         share_organic: share of sessions in which the shopper finds its own way: what it was shown is not logged, and
             a click is a `view`.
         start: first day, UTC.
@@ -74,13 +75,13 @@ def collect_log(
         progress: told (sessions done, sessions, words).
 
     Raises:
-        ValueError: a setting is out of range, `policy` shows other than `k` slots, or `visits` is given for shoppers
-            who come again by themselves.
+        ValueError: a setting is out of range, `policy` shows other than `k` slots, or `visits` is given for
+            known-truth shoppers who come again by themselves.
     """
     if sessions < 1 or days < 1 or max_slates < 1 or batch < 1:
         raise ValueError(f"need 1 or more, got {sessions=}, {days=}, {max_slates=}, {batch=}")
     known = shopper if isinstance(shopper, KnownTruthShopper) else None
-    by_themselves = known is not None and known.config.come_back > 0
+    by_themselves = isinstance(shopper, ComesAgain) and shopper.comes_again and (visits is None or known is not None)
     if by_themselves and visits is not None:
         raise ValueError(f"these shoppers come again by themselves (come_back > 0); leave out visits, got {visits=}")
     visits = _VISITS if visits is None else visits

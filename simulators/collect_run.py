@@ -15,7 +15,7 @@ from ..datasets.tokens import Ints
 from .collect_plan import Plan
 from .known_truth import KnownTruthShopper
 from .logging_policies import LoggingPolicy
-from .shopper import Shopper
+from .shopper import ComesAgain, Shopper
 
 Progress = Callable[[int, int, str], None]
 
@@ -110,6 +110,7 @@ def simulate(
     """
     total, device, seeds = len(plan), shopper.device, plan.seeds.to(shopper.device)
     known = shopper if isinstance(shopper, KnownTruthShopper) else None
+    again = shopper if isinstance(shopper, ComesAgain) and shopper.comes_again else None
     arrive = _arrive_by(shopper, seeds, plan, owned)
     session = torch.arange(rows, device=device)
     state = arrive(session)
@@ -127,8 +128,8 @@ def simulate(
         shown.append(Shown(*(column[here] for column in (*columns, response.dwell))))
         step = step + 1
         gone = torch.nonzero(here & (response.left | (step >= max_slates))).squeeze(1)
-        if known and known.config.come_back:
-            columns = (session, *known.returns(state), state.belongings())
+        if again:
+            columns = (session, *again.returns(state), state.belongings())
             ended.append(Ended(*(column[gone] for column in columns)))
         come = gone[: total - next_one]
         if len(come):

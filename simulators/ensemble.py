@@ -40,5 +40,6 @@ def member_parts(choice: ChoiceWeights, rest: LearnedRest, often: NDArray[np.flo
         purchase=rest.funnel.purchase,
         leaving=rest.leaving.leaving,
         dwell=torch.from_numpy(rest.dwell),
+        returning=rest.returning.returning,
         arrivals=torch.from_numpy(even),
     )

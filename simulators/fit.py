@@ -24,7 +24,9 @@ from .observed import After
 from .occasions import Occasions, following_views, next_views
 from .priors import LEARNED, Evidence, Priors, evidence_table
 from .replay import Progress
-from .report import parameter_table, records
+from .report import parameter_table, records, return_rows
+from .returning import Revisits
+from .returning_fit import return_calibration
 
 ALL_CLICKED = 0.98
 """Share of slates clicked above which a log is taken to hold only those that were."""
@@ -122,6 +124,10 @@ def fit_shopper(
     learned = learn_choice(train, occasions, encoder, weight, config.priors, config.strengths, progress)
     shopper, evidence, parameters = _assembled(ground, encoder, learned, config, rng, progress)
     shopper.report = ground.report(shopper, evidence, parameters, config.seed, progress)
+    told = any(row["part"] == "coming again" for row in parameters)
+    if ground.held is not None and told:
+        again = return_calibration(shopper.model.returning, Revisits.of(ground.held))
+        shopper.report["returns"] = records(again)
     return shopper
 
 
@@ -133,12 +139,14 @@ class Ground:
         log: the sessions to learn from. held: those to judge by, if any.
         occasions: slates or next views of `log`.
         weight: (sessions,) how often each session counts.
+        visits: whether and when the shoppers of these sessions came again.
     """
 
     log: ShopLog
     held: ShopLog | None
     occasions: Occasions
     weight: NDArray[np.float64]
+    visits: Revisits
 
     @classmethod
     def of(cls, log: ShopLog, config: FitConfig, later: ShopLog | None, rng: np.random.Generator) -> "Ground":
@@ -149,6 +157,7 @@ class Ground:
         """
         train, held = _split(log, config.held_out) if later is None else (log, later)
         from_slates = _enough(train, config, 0 if held is None or later is not None else len(held))
+        whole = train
         train = _capped(train, config.max_slots, rng) if from_slates else train
         weight = _session_weights(train, config.resample)
         if from_slates:
@@ -160,7 +169,7 @@ class Ground:
                 f"the shoppers drawn by resample={config.resample} made none of the {len(occasions)} choices that the "
                 "log tells of; take another seed, or none"
             )
-        return cls(train, held, occasions, weight)
+        return cls(train, held, occasions, weight, Revisits.of(whole, train))
 
     @property
     def from_slates(self) -> bool:
@@ -250,7 +259,7 @@ def _assembled(
     came, session = arrivals(log, ground.weight, config.max_arrivals, rng, priors.arrival_views)
     after = After.of_slates(log.slates) if ground.from_slates else After.of_views(log, occasions)
     effects, known = config.strengths.effects(encoder), ground.click_rate_known
-    rest = Rest(log, learned, occasions, after, effects, priors, config.min_events, known)
+    rest = Rest(log, learned, occasions, after, ground.visits, effects, priors, config.min_events, known)
     whole = rest.learn(ground.weight)
     model = ShopperModel(
         facts=learned.facts,
@@ -260,6 +269,7 @@ def _assembled(
         purchase=whole.funnel.purchase,
         dwell=torch.from_numpy(whole.dwell),
         leaving=whole.leaving.leaving,
+        returning=whole.returning.returning,
         arrivals=came,
         prices=torch.from_numpy(log.catalogue.prices),
         from_slates=ground.from_slates,
@@ -278,6 +288,7 @@ def _assembled(
     shopper, fit = FittedShopper(model, encoder), learned.fit
     looking = choice_evidence(log, occasions, fit.weights.proceed, fit.errors["proceed"], priors)
     parameters = parameter_table(fit, whole.funnel.fits, whole.leaving.fit, learned.scaling, ground.from_slates)
+    parameters += return_rows(whole.returning.fit)
     return shopper, [*looking, *whole.evidence], parameters
 
 

@@ -19,15 +19,17 @@ from .choice import ChoiceWeights
 from .features import ItemFacts, Scaling, item_features, outside_features
 from .foretold import Foretold
 from .funnel import Stage, outcome_codes
+from .known_truth_state import VISIT_BITS
 from .leaving import Leaving, leaving_features, mean_match
 from .members import Expected, Parts, expected
 from .observed import Observed
 from .randomness import gumbel, uniform
 from .replay import Progress
+from .returning import Returning, features_of_state
 from .shopper import Response, ShopperState, TokenBatch
 from .trail import Trail, trail_of
 
-_ARRIVAL, _LUCK, _CHOICE, _MEMBER = 1, 2, 3, 4  # streams of random numbers
+_ARRIVAL, _LUCK, _CHOICE, _MEMBER, _RETURN = 1, 2, 3, 4, 5  # streams of random numbers
 _CELLS = 1_000_000  # shoppers x items scored at once by `choice_scores`
 
 
@@ -44,6 +46,10 @@ class FittedState(ShopperState):
     trail: Trail
     memory: Any
     member: Tensor | None = None
+
+    def belongings(self) -> Tensor:
+        """(B, 0) int64: nothing is remembered from one visit to the next."""
+        return torch.zeros((len(self.seed), 0), dtype=torch.int64, device=self.seed.device)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +104,7 @@ class ShopperModel:
         choice: examination and choice. rivals: simpler choice models fitted on the same slates, by name.
         cart, purchase: funnel steps, the second given the first.
         dwell: (4, 2) float32 mean and standard deviation of log seconds on a slate, by `funnel.OUTCOMES`.
-        leaving: when shoppers leave.
+        leaving: when shoppers leave. returning: whether and when they come again.
         arrivals: how they come.
         prices: (N + 1,) float32.
         from_slates: whether choices were learnt from logged slates; otherwise from next views, and how shoppers look
@@ -113,6 +119,7 @@ class ShopperModel:
     purchase: Stage
     dwell: Tensor
     leaving: Leaving
+    returning: Returning
     arrivals: Arrivals
     prices: Tensor
     from_slates: bool
@@ -123,7 +130,7 @@ class ShopperModel:
     def parts(self) -> Parts:
         """What a member of an ensemble has of its own, as fitted on all shoppers."""
         every = torch.arange(len(self.arrivals.gap), device=self.arrivals.gap.device)
-        return Parts(self.choice, self.cart, self.purchase, self.leaving, self.dwell, every)
+        return Parts(self.choice, self.cart, self.purchase, self.leaving, self.dwell, self.returning, every)
 
     def member(self, number: int) -> "ShopperModel":
         """The model with the parts of one member in place of its own."""
@@ -131,12 +138,23 @@ class ShopperModel:
             held = 0 if self.members is None else len(self.members)
             raise IndexError(f"no member {number} in an ensemble of {held}; fit with more members")
         own = self.members.member(number)
-        kept = {name: getattr(own, name) for name in ("choice", "cart", "purchase", "leaving", "dwell")}
+        kept = {name: getattr(own, name) for name in ("choice", "cart", "purchase", "leaving", "dwell", "returning")}
         return replace(self, **kept, arrivals=self.arrivals.rows(own.arrivals), members=None)
 
     def to(self, device: torch.device) -> "ShopperModel":
         """The same on a device."""
-        names = ("facts", "scaling", "choice", "cart", "purchase", "dwell", "leaving", "arrivals", "prices")
+        names = (
+            "facts",
+            "scaling",
+            "choice",
+            "cart",
+            "purchase",
+            "dwell",
+            "leaving",
+            "returning",
+            "arrivals",
+            "prices",
+        )
         rivals = {name: weights.to(device) for name, weights in self.rivals.items()}
         members = self.members and self.members.to(device)
         return replace(self, **{name: getattr(self, name).to(device) for name in names}, rivals=rivals, members=members)
@@ -201,8 +219,12 @@ class FittedShopper:
         return FittedShopper(self.model, self.encoder, self.report, drawn=True)
 
     def whose(self, seeds: Tensor) -> Tensor | None:
-        """(B,) int64 the member that each of these shoppers is of; none where they are not drawn of an ensemble."""
-        return drawn_below(seeds.to(self.device), _MEMBER, self.members) if self.drawn else None
+        """(B,) int64 the member that each of these shoppers is of, the same on every visit (`visit_seed`).
+
+        None where they are not drawn of an ensemble.
+        """
+        shopper = seeds.to(self.device) & ((1 << VISIT_BITS) - 1)
+        return drawn_below(shopper, _MEMBER, self.members) if self.drawn else None
 
     def looked(self, k: int) -> Tensor:
         """(k,) chance that each place of a slate is looked at; the first 1, then falling."""
@@ -292,6 +314,29 @@ class FittedShopper:
         parts = self.model.members or Parts.stacked([self.model.parts])
         scaled = self.scaled(state.memory.state, state.trail, slate)
         return expected(parts, scaled, outside_features(state.trail), slate, self.model.prices)
+
+    @property
+    def comes_again(self) -> bool:
+        """Whether shoppers come again by themselves: they do."""
+        return True
+
+    def return_chances(self, state: FittedState) -> Tensor:
+        """(B,) chance that each shopper comes again, ever, after a visit that ended like this."""
+        return self._returning(state).within(features_of_state(state), math.inf, state.member)
+
+    def returns(self, state: FittedState) -> tuple[Tensor, Tensor]:
+        """Whether the shoppers come again after this visit (B,) bool, and after how many days (B,) float32, > 0.
+
+        Their seeds number the visit (`visit_seed`): who has come more often comes again more, or less, as the log says.
+        """
+        luck = uniform(state.seed, 0, _RETURN, 2)
+        days = self._returning(state).days(features_of_state(state), luck[:, 1], state.member)
+        return luck[:, 0] < self.return_chances(state), days
+
+    def _returning(self, state: FittedState) -> Returning:
+        parts = self.model if state.member is None else self.model.members
+        assert parts is not None
+        return parts.returning
 
     def _moved_on(self, state: FittedState, slate: Tensor, response: Response) -> FittedState:
         """The state after a slate and the token it made."""

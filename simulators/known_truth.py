@@ -139,6 +139,11 @@ class KnownTruthShopper:
             there[:, 0] = False
         return there
 
+    @property
+    def comes_again(self) -> bool:
+        """Whether shoppers come again by themselves."""
+        return self.config.come_back > 0
+
     def return_chances(self, state: KnownTruthState) -> Tensor:
         """(B,) exact chance that each shopper comes again after a visit that ended like this."""
         return torch.sigmoid(logit(self.config.come_back) + self.config.delight * state.pleasure)

@@ -19,6 +19,8 @@ from .observed import After, leaving_rows
 from .occasions import Occasions
 from .priors import LEARNED, Evidence, Priors
 from .replay import Replay
+from .returning import Revisits
+from .returning_fit import LearnedReturning, learn_returning, returns_untold
 
 FUNNEL_STEPS = {"cart": 2, "purchase": 3}
 """Steps after a click, in order -> code of `funnel.OUTCOMES` of who passed."""
@@ -189,6 +191,7 @@ class LearnedRest:
     funnel: LearnedFunnel
     leaving: LearnedLeaving
     dwell: NDArray[np.float32]
+    returning: LearnedReturning
     evidence: list[Evidence]
 
 
@@ -198,6 +201,7 @@ class Rest:
 
     Attributes:
         log: the sessions. learned: their choices. occasions: when these were. after: what came of them.
+        visits: whether and when the shoppers of these sessions came again.
         effects: prior of items' effects. priors: for what is not told. least: events that make a part learnt.
         clicks_known: whether the log tells what was not clicked.
     """
@@ -206,6 +210,7 @@ class Rest:
     learned: LearnedChoice
     occasions: Occasions
     after: After
+    visits: Revisits
     effects: ItemEffects
     priors: Priors
     least: int
@@ -225,4 +230,8 @@ class Rest:
         else:
             leaving = assumed_leaving(self.log.catalogue.n_items, self.priors, why)
         dwell, time = fit_dwell(self.after.seconds, self.after.outcome, often, self.priors, self.least)
-        return LearnedRest(funnel, leaving, dwell, [*funnel.evidence, leaving.evidence, time])
+        again = learn_returning(
+            self.visits, weight, self.priors, self.least, returns_untold(self.log), start and start.returning
+        )
+        evidence = [*funnel.evidence, leaving.evidence, time, *again.evidence]
+        return LearnedRest(funnel, leaving, dwell, again, evidence)

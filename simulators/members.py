@@ -19,6 +19,7 @@ from torch import Tensor
 from .choice import ChoiceWeights, depth_log_chances, slate_log_chances
 from .funnel import Stage
 from .leaving import Leaving
+from .returning import Returning
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,7 @@ class Parts:
     Attributes:
         choice: examination and choice. cart, purchase: funnel steps. leaving: when shoppers leave.
         dwell: (4, 2) float32 mean and standard deviation of log seconds on a slate, by `funnel.OUTCOMES`.
+        returning: whether and when they come again.
         arrivals: (A,) int64 rows of the shopper's arrivals, as often as each came.
 
     Of an ensemble every tensor has a row a member first.
@@ -38,6 +40,7 @@ class Parts:
     purchase: Stage
     leaving: Leaving
     dwell: Tensor
+    returning: Returning
     arrivals: Tensor
 
     @classmethod

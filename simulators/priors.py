@@ -41,16 +41,22 @@ class Priors:
     """Median seconds that a shopper spends on a slate, above 0; used where the log has no clock within sessions."""
     arrival_views: int = 1
     """Views that a shopper brings along at most, where no slate marks the end of them; at least 0."""
+    come_back: float = 0.3
+    """Chance that a shopper comes again after a visit, in (0, 1); used where the log does not tell, and otherwise where
+    its estimate begins, as `come_back_after` is."""
+    come_back_after: float = 7.0
+    """Median days until then, above 0."""
 
     def __post_init__(self) -> None:
-        for name in ("click_rate", "position_decay", "cart_rate", "purchase_rate"):
+        for name in ("click_rate", "position_decay", "cart_rate", "purchase_rate", "come_back"):
             if not 0 < getattr(self, name) < 1:
                 raise ValueError(f"{name} must be in (0, 1), got {getattr(self, name)}")
         for name, least in (("slate_size", 1), ("slates_per_session", 1), ("arrival_views", 0)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
-        if not self.seconds_per_slate > 0:
-            raise ValueError(f"seconds_per_slate must be above 0, got {self.seconds_per_slate}")
+        for name in ("seconds_per_slate", "come_back_after"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
 
     @classmethod
     def from_dict(cls, values: dict[str, float]) -> Self:
@@ -71,6 +77,8 @@ RANGES: dict[str, tuple[float, float]] = {
     "purchase_rate": (0.10, 0.60),
     "seconds_per_slate": (10.0, 120.0),
     "arrival_views": (0, 3),
+    "come_back": (0.05, 0.70),
+    "come_back_after": (2.0, 30.0),
 }
 """Prior -> lowest and highest value that real shops make believable; sweep them before a conclusion is reported."""
 

@@ -11,6 +11,8 @@ from .features import ITEM_FEATURES, OUTSIDE_FEATURES, SCALED, Scaling
 from .funnel import FUNNEL_FEATURES
 from .leaving import LEAVING_FEATURES
 from .logistic import LogisticFit
+from .returning import RETURN_FEATURES
+from .returning_fit import ReturnFit
 
 
 def parameter_table(
@@ -42,6 +44,16 @@ def parameter_table(
     if leaving is not None:
         rows += _rows("leaving", LEAVING_FEATURES, leaving.weights, leaving.errors, {})
     return rows
+
+
+def return_rows(fit: ReturnFit | None) -> list[dict[str, Any]]:
+    """Rows as of `parameter_table` of coming again, in logits, and of the wait, in log days; none where assumed."""
+    if fit is None:
+        return []
+    n = len(RETURN_FEATURES)
+    named = ("coming again", RETURN_FEATURES), ("days until then", (*RETURN_FEATURES, "log_spread"))
+    parts = zip(named, (slice(0, n), slice(n, None)), strict=True)
+    return [row for (part, names), at in parts for row in _rows(part, names, fit.theta[at], fit.errors[at], {})]
 
 
 def _rows(

@@ -4,7 +4,7 @@ Shapes: B shoppers, K slots of a slate, T tokens, N items. Batched torch through
 """
 
 from dataclasses import dataclass, fields
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -119,6 +119,24 @@ class Shopper(Protocol):
             state: `ShopperState` of B shoppers, of the simulator's own kind.
             slate: (B, K) int64 dense item indices, best place first; 0 leaves a slot empty. No repeats.
         """
+        ...
+
+
+@runtime_checkable
+class ComesAgain(Protocol):
+    """A shopper that says by itself whether and when it comes again."""
+
+    @property
+    def comes_again(self) -> bool:
+        """Whether anyone does."""
+        ...
+
+    def return_chances(self, state: Any) -> Tensor:
+        """(B,) chance that each shopper comes again after a visit that ended like this."""
+        ...
+
+    def returns(self, state: Any) -> tuple[Tensor, Tensor]:
+        """Whether the shoppers come again after this visit (B,) bool, and after how many days (B,) float32, > 0."""
         ...
 
 

@@ -69,7 +69,9 @@ def test_shoppers_count_as_often_as_they_are_drawn(log: ShopLog) -> None:
 def test_arrivals_of_a_member_come_as_often_as_their_shoppers_count(fitted: FittedShopper) -> None:
     often = np.array([0.0, 2.0, 1.0, 0.0, 3.0, 0.0])
     whole = fitted.model
-    rest = type("Rest", (), {"funnel": whole, "leaving": whole, "dwell": np.zeros((4, 2), np.float32)})
+    rest = type(
+        "Rest", (), {"funnel": whole, "leaving": whole, "returning": whole, "dwell": np.zeros((4, 2), np.float32)}
+    )
     assert member_parts(whole.choice, rest, often).arrivals.tolist() == [1, 1, 2, 4, 4, 4]  # pyright: ignore[reportArgumentType]
 
 
