@@ -270,7 +270,7 @@ class MyopicPolicy:
         if self.value == "click":
             slates = scores.utility.masked_fill(~self.available, -torch.inf).topk(self.k, dim=1).indices
         else:
-            gain = scores.purchase_chance * (self.shopper.prices if self.value == "revenue" else 1.0)
+            gain = scores.purchase_chance * (self.shopper.prices * scores.quantity if self.value == "revenue" else 1.0)
             utility = scores.utility.nan_to_num(neginf=-1e4)
             slates = best_slate(utility, gain, scores.outside, self._place, self.available, ITERATIONS).slate
         return slates.cpu().numpy(), None

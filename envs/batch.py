@@ -294,6 +294,7 @@ def _figures(slate: Tensor, response: Response) -> dict[str, NDArray[Any]]:
         "clicked_item": _numpy(item),
         "carted": _numpy(response.carted),
         "purchased": _numpy(response.purchased),
+        "quantity": _numpy(response.quantity),
         "revenue": _numpy(response.revenue),
         "dwell": _numpy(response.dwell),
         "examined": _numpy(response.examined.sum(1)),

@@ -43,5 +43,6 @@ def _deed(batch: ShopBatch, row: int) -> str:
     assert batch.last is not None
     response = batch.last.response
     if response.purchased[row]:
-        return f"bought for {float(response.revenue[row]):.2f}"
+        number = int(response.quantity[row])
+        return f"bought {f'{number} ' if number > 1 else ''}for {float(response.revenue[row]):.2f}"
     return "put into the cart" if response.carted[row] else "clicked"

@@ -25,6 +25,7 @@ from .funnel import Stage
 from .known_truth import KnownTruthShopper
 from .leaving import Leaving
 from .members import Parts
+from .quantities import Quantities
 from .returning import Returning
 from .shopper import TokenBatch
 
@@ -38,6 +39,7 @@ _OF_MEMBERS: dict[str, Any] = {
     "purchase": Stage,
     "leaving": Leaving,
     "returning": Returning,
+    "quantities": Quantities,
 }
 
 
@@ -58,6 +60,7 @@ def model_tensors(model: ShopperModel) -> dict[str, Tensor]:
         "purchase": model.purchase,
         "leaving": model.leaving,
         "returning": model.returning,
+        "quantities": model.quantities,
         "arrivals": model.arrivals.tokens,
         **{_RIVAL + name: weights for name, weights in model.rivals.items()},
     }
@@ -101,6 +104,7 @@ def model_from_tensors(tensors: Mapping[str, Tensor], *, from_slates: bool) -> S
         dwell=tensors["dwell"],
         leaving=part(Leaving, "leaving"),
         returning=part(Returning, "returning"),
+        quantities=part(Quantities, "quantities"),
         arrivals=Arrivals(part(TokenBatch, "arrivals"), tensors["arrivals.gap"]),
         prices=tensors["prices"],
         from_slates=from_slates,

@@ -159,7 +159,9 @@ class BoostedShopper:
         mean, spread = self._dwell[outcome].unbind(1)
         dwell = torch.exp(mean + spread * torch.special.ndtri(luck[:, 3]))
         revenue = torch.where(purchased, self._prices[item], 0.0)
-        response = Response(examined, clicked, carted, purchased, torch.zeros_like(hit), dwell, revenue)
+        response = Response(
+            examined, clicked, carted, purchased, torch.zeros_like(hit), dwell, revenue, purchased.long()
+        )
         taken, events = response.tokens(slate)
         trail.after_slate(slate)
         trail.after_token(taken, events, self._tables.price_in_category)
@@ -167,7 +169,7 @@ class BoostedShopper:
         after = leaving_columns(items, shoppers, filled, outcome)
         chance = self.model.leaving.chance(after, trail.clicked[:, 0].cpu().numpy())
         left = luck[:, 4] < torch.from_numpy(chance).to(self.device)
-        return Response(examined, clicked, carted, purchased, left, dwell, revenue), state
+        return Response(examined, clicked, carted, purchased, left, dwell, revenue, purchased.long()), state
 
     def _bought(self, columns: Tensor, item: Tensor, hit: Tensor, luck: Tensor) -> tuple[Tensor, Tensor]:
         """(B,) whether the item clicked went into the cart, and whether it was bought; asked of who clicked alone."""

@@ -28,6 +28,7 @@ class _Rows:
     slate: Ints  # row in `Shown`, -1 for none
     place: Ints
     propensity: NDArray[np.float64]
+    quantity: Ints  # of what is bought; otherwise it means nothing
 
 
 def write_events(plan: Plan, arrivals: Arrivals, shown: Shown, catalogue: Catalogue) -> pd.DataFrame:
@@ -59,7 +60,7 @@ def write_events(plan: Plan, arrivals: Arrivals, shown: Shown, catalogue: Catalo
             "position": pd.arrays.IntegerArray(rows.place.astype(np.int32), ~placed),
             "propensity": rows.propensity,
             "price": price[rows.item],
-            "quantity": pd.arrays.IntegerArray(np.ones(len(bought), np.int32), ~bought),
+            "quantity": pd.arrays.IntegerArray(rows.quantity.astype(np.int32), ~bought),
             "query": None,
         }
     )
@@ -72,9 +73,8 @@ def _browsed(plan: Plan, arrivals: Arrivals) -> _Rows:
     held = np.arange(arrivals.items.shape[1]) < arrivals.lengths[:, None]
     row, place = np.nonzero(held & (arrivals.events > Event.IMPRESSION))
     nameless, no_chance = np.full(len(row), -1), np.full(len(row), np.nan)
-    return _Rows(
-        row, at[row, place], arrivals.items[row, place], arrivals.events[row, place], nameless, place, no_chance
-    )
+    what = arrivals.items[row, place], arrivals.events[row, place]
+    return _Rows(row, at[row, place], *what, nameless, place, no_chance, np.ones_like(row))
 
 
 def _slate_rows(plan: Plan, arrivals: Arrivals, shown: Shown) -> list[_Rows]:
@@ -85,7 +85,7 @@ def _slate_rows(plan: Plan, arrivals: Arrivals, shown: Shown) -> list[_Rows]:
     row, place = np.nonzero((shown.slate > 0) & ~organic[:, None])
     item = shown.slate[row, place]
     seen = np.full(len(row), int(Event.IMPRESSION))
-    rows = [_Rows(session[row], begun[row], item, seen, row, place, shown.propensity[row, place])]
+    rows = [_Rows(session[row], begun[row], item, seen, row, place, shown.propensity[row, place], row)]
     taken = np.take_along_axis(shown.slate, np.maximum(shown.clicked, 0)[:, None], axis=1)[:, 0]
     steps = (
         (Event.CLICK, 0.0, (shown.clicked >= 0) & ~organic),
@@ -98,7 +98,9 @@ def _slate_rows(plan: Plan, arrivals: Arrivals, shown: Shown) -> list[_Rows]:
         time = begun[row] + (share * pause[row]).astype(np.int64)
         codes, no_chance = np.full(len(row), int(event)), np.full(len(row), np.nan)
         slate = np.where(organic[row], -1, row)
-        rows.append(_Rows(session[row], time, taken[row], codes, slate, shown.clicked[row], no_chance))
+        rows.append(
+            _Rows(session[row], time, taken[row], codes, slate, shown.clicked[row], no_chance, shown.quantity[row])
+        )
     return rows
 
 

@@ -43,6 +43,7 @@ class Shown:
     clicked: Any
     carted: Any
     purchased: Any
+    quantity: Any
     dwell: Any
 
 
@@ -125,7 +126,7 @@ def simulate(
         gap = state.gap.clone()
         response, state = shopper.respond(state, slate)
         columns = (session, step, gap, slate, propensity, response.clicked, response.carted, response.purchased)
-        shown.append(Shown(*(column[here] for column in (*columns, response.dwell))))
+        shown.append(Shown(*(column[here] for column in (*columns, response.quantity, response.dwell))))
         step = step + 1
         gone = torch.nonzero(here & (response.left | (step >= max_slates))).squeeze(1)
         if again:

@@ -41,5 +41,6 @@ def member_parts(choice: ChoiceWeights, rest: LearnedRest, often: NDArray[np.flo
         leaving=rest.leaving.leaving,
         dwell=torch.from_numpy(rest.dwell),
         returning=rest.returning.returning,
+        quantities=rest.quantities.quantities,
         arrivals=torch.from_numpy(even),
     )

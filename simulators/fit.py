@@ -23,8 +23,9 @@ from .members import Parts
 from .observed import After
 from .occasions import Occasions, following_views, next_views
 from .priors import LEARNED, Evidence, Priors, evidence_table
+from .quantities_fit import Bought
 from .replay import Progress
-from .report import parameter_table, records, return_rows
+from .report import parameter_table, quantity_rows, records, return_rows
 from .returning import Revisits
 from .returning_fit import return_calibration
 
@@ -259,7 +260,9 @@ def _assembled(
     came, session = arrivals(log, ground.weight, config.max_arrivals, rng, priors.arrival_views)
     after = After.of_slates(log.slates) if ground.from_slates else After.of_views(log, occasions)
     effects, known = config.strengths.effects(encoder), ground.click_rate_known
-    rest = Rest(log, learned, occasions, after, ground.visits, effects, priors, config.min_events, known)
+    rest = Rest(
+        log, learned, occasions, after, ground.visits, Bought.of(log), effects, priors, config.min_events, known
+    )
     whole = rest.learn(ground.weight)
     model = ShopperModel(
         facts=learned.facts,
@@ -270,6 +273,7 @@ def _assembled(
         dwell=torch.from_numpy(whole.dwell),
         leaving=whole.leaving.leaving,
         returning=whole.returning.returning,
+        quantities=whole.quantities.quantities,
         arrivals=came,
         prices=torch.from_numpy(log.catalogue.prices),
         from_slates=ground.from_slates,
@@ -288,7 +292,7 @@ def _assembled(
     shopper, fit = FittedShopper(model, encoder), learned.fit
     looking = choice_evidence(log, occasions, fit.weights.proceed, fit.errors["proceed"], priors)
     parameters = parameter_table(fit, whole.funnel.fits, whole.leaving.fit, learned.scaling, ground.from_slates)
-    parameters += return_rows(whole.returning.fit)
+    parameters += [*quantity_rows(whole.quantities.fit), *return_rows(whole.returning.fit)]
     return shopper, [*looking, *whole.evidence], parameters
 
 

@@ -23,6 +23,7 @@ from .known_truth_state import VISIT_BITS
 from .leaving import Leaving, leaving_features, mean_match
 from .members import Expected, Parts, expected
 from .observed import Observed
+from .quantities import Quantities
 from .randomness import gumbel, uniform
 from .replay import Progress
 from .returning import Returning, features_of_state
@@ -30,6 +31,7 @@ from .shopper import Response, ShopperState, TokenBatch
 from .trail import Trail, trail_of
 
 _ARRIVAL, _LUCK, _CHOICE, _MEMBER, _RETURN = 1, 2, 3, 4, 5  # streams of random numbers
+_REFITTED = ("choice", "cart", "purchase", "leaving", "dwell", "returning", "quantities")  # for each member
 _CELLS = 1_000_000  # shoppers x items scored at once by `choice_scores`
 
 
@@ -87,12 +89,14 @@ class ChoiceScores:
             exp(utility_i) / (exp(outside) + sum over the slate of exp(utility)).
         cart_chance: (B, N + 1) chance of a cart given a click.
         purchase_chance: (B, N + 1) chance of a purchase given a click.
+        quantity: (N + 1,) how many are bought on average when it is; by default 1.
     """
 
     utility: Tensor
     outside: Tensor
     cart_chance: Tensor
     purchase_chance: Tensor
+    quantity: Tensor | float = 1.0
 
 
 @dataclass(frozen=True)
@@ -105,6 +109,7 @@ class ShopperModel:
         cart, purchase: funnel steps, the second given the first.
         dwell: (4, 2) float32 mean and standard deviation of log seconds on a slate, by `funnel.OUTCOMES`.
         leaving: when shoppers leave. returning: whether and when they come again.
+        quantities: how many they buy at once.
         arrivals: how they come.
         prices: (N + 1,) float32.
         from_slates: whether choices were learnt from logged slates; otherwise from next views, and how shoppers look
@@ -120,6 +125,7 @@ class ShopperModel:
     dwell: Tensor
     leaving: Leaving
     returning: Returning
+    quantities: Quantities
     arrivals: Arrivals
     prices: Tensor
     from_slates: bool
@@ -130,7 +136,7 @@ class ShopperModel:
     def parts(self) -> Parts:
         """What a member of an ensemble has of its own, as fitted on all shoppers."""
         every = torch.arange(len(self.arrivals.gap), device=self.arrivals.gap.device)
-        return Parts(self.choice, self.cart, self.purchase, self.leaving, self.dwell, self.returning, every)
+        return Parts(**{name: getattr(self, name) for name in _REFITTED}, arrivals=every)
 
     def member(self, number: int) -> "ShopperModel":
         """The model with the parts of one member in place of its own."""
@@ -138,23 +144,12 @@ class ShopperModel:
             held = 0 if self.members is None else len(self.members)
             raise IndexError(f"no member {number} in an ensemble of {held}; fit with more members")
         own = self.members.member(number)
-        kept = {name: getattr(own, name) for name in ("choice", "cart", "purchase", "leaving", "dwell", "returning")}
+        kept = {name: getattr(own, name) for name in _REFITTED}
         return replace(self, **kept, arrivals=self.arrivals.rows(own.arrivals), members=None)
 
     def to(self, device: torch.device) -> "ShopperModel":
         """The same on a device."""
-        names = (
-            "facts",
-            "scaling",
-            "choice",
-            "cart",
-            "purchase",
-            "dwell",
-            "leaving",
-            "returning",
-            "arrivals",
-            "prices",
-        )
+        names = ("facts", "scaling", *_REFITTED, "arrivals", "prices")
         rivals = {name: weights.to(device) for name, weights in self.rivals.items()}
         members = self.members and self.members.to(device)
         return replace(self, **{name: getattr(self, name).to(device) for name in names}, rivals=rivals, members=members)
@@ -280,7 +275,7 @@ class FittedShopper:
         parts = model if who is None else model.members
         assert parts is not None
         scaled = self.scaled(state.memory.state, state.trail, slate)
-        luck = uniform(state.seed, state.step, _LUCK, 5)
+        luck = uniform(state.seed, state.step, _LUCK, 6)
         examined = (luck[:, :1] < parts.choice.looked(slate.shape[1], who)) & (slate > 0)
         noise = gumbel(state.seed, state.step, _CHOICE, 1 + slate.shape[1])
         appeal = torch.where(examined, parts.choice.utility(scaled, slate, who) + noise[:, 1:], -math.inf)
@@ -293,13 +288,15 @@ class FittedShopper:
         outcome = outcome_codes(clicked, carted, purchased)
         mean, spread = (parts.dwell[outcome] if who is None else parts.dwell[who, outcome]).unbind(1)
         dwell = torch.exp(mean + spread * torch.special.ndtri(luck[:, 3]))
-        revenue = torch.where(purchased, model.prices[item], 0.0)
-        response = Response(examined, clicked, carted, purchased, torch.zeros_like(hit), dwell, revenue)
+        quantity, buys = torch.zeros_like(item), torch.nonzero(purchased).squeeze(1)
+        quantity[buys] = parts.quantities.drawn(item[buys], luck[buys, 5], None if who is None else who[buys])
+        revenue = model.prices[item] * quantity
+        response = Response(examined, clicked, carted, purchased, torch.zeros_like(hit), dwell, revenue, quantity)
         state = self._moved_on(state, slate, response)
         trail, last = state.trail, state.trail.clicked[:, 0]
         features = leaving_features(trail.slates, trail.idle, last, outcome, mean_match(scaled, slate))
         left = luck[:, 4] < parts.leaving.chance(features, last, who)
-        return Response(examined, clicked, carted, purchased, left, dwell, revenue), state
+        return Response(examined, clicked, carted, purchased, left, dwell, revenue, quantity), state
 
     @torch.no_grad()
     def expect(self, state: FittedState, slate: Tensor) -> Expected:
@@ -375,7 +372,8 @@ class FittedShopper:
             cart[rows] = model.cart.chance(scaled, every)
             purchase[rows] = cart[rows] * model.purchase.chance(scaled, every)
         utility[:, 0], cart[:, 0], purchase[:, 0] = -math.inf, 0.0, 0.0
-        return ChoiceScores(utility, model.choice.nothing(outside_features(trail)), cart, purchase)
+        nothing = model.choice.nothing(outside_features(trail))
+        return ChoiceScores(utility, nothing, cart, purchase, model.quantities.mean)
 
     def foretell(self, log: ShopLog, *, seed: int = 0, progress: Progress | None = None) -> Foretold:
         """What this shopper foretells of a log it was not fitted on.

@@ -328,7 +328,7 @@ class KnownTruthShopper:
         revenue = torch.where(purchased, self._prices[item], 0.0)
         state.gap = torch.where((slate > 0).any(1), dwell, state.gap + dwell)  # an empty slate leaves no token
         state.step = state.step + 1
-        return Response(examined, clicked, carted, purchased, left, dwell, revenue), state
+        return Response(examined, clicked, carted, purchased, left, dwell, revenue, purchased.long()), state
 
     def _tire(
         self, state: KnownTruthState, slate: Tensor, examined: Tensor, place: Tensor, found: Tensor, purchased: Tensor

@@ -18,6 +18,7 @@ from .logistic import ItemEffects, LogisticFit, fit_logistic, logit
 from .observed import After, leaving_rows
 from .occasions import Occasions
 from .priors import LEARNED, Evidence, Priors
+from .quantities_fit import Bought, LearnedQuantities, learn_quantities
 from .replay import Replay
 from .returning import Revisits
 from .returning_fit import LearnedReturning, learn_returning, returns_untold
@@ -192,6 +193,7 @@ class LearnedRest:
     leaving: LearnedLeaving
     dwell: NDArray[np.float32]
     returning: LearnedReturning
+    quantities: LearnedQuantities
     evidence: list[Evidence]
 
 
@@ -202,6 +204,7 @@ class Rest:
     Attributes:
         log: the sessions. learned: their choices. occasions: when these were. after: what came of them.
         visits: whether and when the shoppers of these sessions came again.
+        bought: the purchases whose quantity is known.
         effects: prior of items' effects. priors: for what is not told. least: events that make a part learnt.
         clicks_known: whether the log tells what was not clicked.
     """
@@ -211,6 +214,7 @@ class Rest:
     occasions: Occasions
     after: After
     visits: Revisits
+    bought: Bought
     effects: ItemEffects
     priors: Priors
     least: int
@@ -233,5 +237,7 @@ class Rest:
         again = learn_returning(
             self.visits, weight, self.priors, self.least, returns_untold(self.log), start and start.returning
         )
-        evidence = [*funnel.evidence, leaving.evidence, time, *again.evidence]
-        return LearnedRest(funnel, leaving, dwell, again, evidence)
+        before, facts = start and start.quantities, self.learned.facts
+        units = learn_quantities(self.bought, weight, facts, self.priors, self.least, before)
+        evidence = [*funnel.evidence, units.evidence, leaving.evidence, time, *again.evidence]
+        return LearnedRest(funnel, leaving, dwell, again, units, evidence)

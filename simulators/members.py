@@ -19,6 +19,7 @@ from torch import Tensor
 from .choice import ChoiceWeights, depth_log_chances, slate_log_chances
 from .funnel import Stage
 from .leaving import Leaving
+from .quantities import Quantities
 from .returning import Returning
 
 
@@ -29,7 +30,7 @@ class Parts:
     Attributes:
         choice: examination and choice. cart, purchase: funnel steps. leaving: when shoppers leave.
         dwell: (4, 2) float32 mean and standard deviation of log seconds on a slate, by `funnel.OUTCOMES`.
-        returning: whether and when they come again.
+        returning: whether and when they come again. quantities: how many they buy at once.
         arrivals: (A,) int64 rows of the shopper's arrivals, as often as each came.
 
     Of an ensemble every tensor has a row a member first.
@@ -41,6 +42,7 @@ class Parts:
     leaving: Leaving
     dwell: Tensor
     returning: Returning
+    quantities: Quantities
     arrivals: Tensor
 
     @classmethod
@@ -100,7 +102,12 @@ def expected(parts: Parts, scaled: Tensor, outside: Tensor, slate: Tensor, price
     )
     carted = click * cart
     bought = carted * purchase
-    sums = (click.sum(1), carted.sum(1), bought.sum(1), (bought * prices[items]).sum(1))
+    sums = (
+        click.sum(1),
+        carted.sum(1),
+        bought.sum(1),
+        (bought * prices[items] * parts.quantities.mean[who[:, None], items]).sum(1),
+    )
     return Expected(*(one.reshape(members, -1) for one in sums))
 
 

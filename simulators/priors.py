@@ -46,12 +46,20 @@ class Priors:
     its estimate begins, as `come_back_after` is."""
     come_back_after: float = 7.0
     """Median days until then, above 0."""
+    units_per_purchase: float = 1.0
+    """Mean quantity of an item that is bought, at least 1; used where the log has no quantities, and otherwise as what
+    few are drawn towards."""
 
     def __post_init__(self) -> None:
         for name in ("click_rate", "position_decay", "cart_rate", "purchase_rate", "come_back"):
             if not 0 < getattr(self, name) < 1:
                 raise ValueError(f"{name} must be in (0, 1), got {getattr(self, name)}")
-        for name, least in (("slate_size", 1), ("slates_per_session", 1), ("arrival_views", 0)):
+        for name, least in (
+            ("slate_size", 1),
+            ("slates_per_session", 1),
+            ("arrival_views", 0),
+            ("units_per_purchase", 1),
+        ):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
         for name in ("seconds_per_slate", "come_back_after"):
@@ -79,6 +87,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "arrival_views": (0, 3),
     "come_back": (0.05, 0.70),
     "come_back_after": (2.0, 30.0),
+    "units_per_purchase": (1.0, 3.0),
 }
 """Prior -> lowest and highest value that real shops make believable; sweep them before a conclusion is reported."""
 

@@ -11,6 +11,8 @@ from .features import ITEM_FEATURES, OUTSIDE_FEATURES, SCALED, Scaling
 from .funnel import FUNNEL_FEATURES
 from .leaving import LEAVING_FEATURES
 from .logistic import LogisticFit
+from .quantities import QUANTITY_FEATURES
+from .quantities_fit import QuantityFit
 from .returning import RETURN_FEATURES
 from .returning_fit import ReturnFit
 
@@ -54,6 +56,11 @@ def return_rows(fit: ReturnFit | None) -> list[dict[str, Any]]:
     named = ("coming again", RETURN_FEATURES), ("days until then", (*RETURN_FEATURES, "log_spread"))
     parts = zip(named, (slice(0, n), slice(n, None)), strict=True)
     return [row for (part, names), at in parts for row in _rows(part, names, fit.theta[at], fit.errors[at], {})]
+
+
+def quantity_rows(fit: QuantityFit | None) -> list[dict[str, Any]]:
+    """Rows as of `parameter_table` of quantities, in logs; none where they were not fitted."""
+    return [] if fit is None else _rows("quantity", (*QUANTITY_FEATURES, "log_spread"), fit.theta, fit.errors, {})
 
 
 def _rows(

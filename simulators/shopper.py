@@ -66,7 +66,8 @@ class Response:
         purchased: (B,) bool, whether the clicked item was bought.
         left: (B,) bool, whether the shopper left after this slate.
         dwell: (B,) float32 seconds spent until the next slate or leaving, > 0.
-        revenue: (B,) float32 price paid, in the shop's currency; 0 without a purchase.
+        revenue: (B,) float32 price times quantity, in the shop's currency; 0 without a purchase.
+        quantity: (B,) int64 how many of the item were bought; 0 without a purchase.
     """
 
     examined: Tensor
@@ -76,6 +77,7 @@ class Response:
     left: Tensor
     dwell: Tensor
     revenue: Tensor
+    quantity: Tensor
 
     def tokens(self, slate: Tensor) -> tuple[Tensor, Tensor]:
         """The one token (items, events), each (B,), that this response adds to the histories.

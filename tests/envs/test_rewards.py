@@ -14,6 +14,7 @@ RESPONSE = Response(  # nothing, a click, a click into the cart, a purchase at 1
     left=torch.zeros(4, dtype=torch.bool),
     dwell=torch.ones(4),
     revenue=torch.tensor([0.0, 0.0, 0.0, 12.5]),
+    quantity=torch.tensor([0, 0, 0, 1]),
 )
 
 

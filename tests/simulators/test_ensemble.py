@@ -70,7 +70,15 @@ def test_arrivals_of_a_member_come_as_often_as_their_shoppers_count(fitted: Fitt
     often = np.array([0.0, 2.0, 1.0, 0.0, 3.0, 0.0])
     whole = fitted.model
     rest = type(
-        "Rest", (), {"funnel": whole, "leaving": whole, "returning": whole, "dwell": np.zeros((4, 2), np.float32)}
+        "Rest",
+        (),
+        {
+            "funnel": whole,
+            "leaving": whole,
+            "returning": whole,
+            "quantities": whole,
+            "dwell": np.zeros((4, 2), np.float32),
+        },
     )
     assert member_parts(whole.choice, rest, often).arrivals.tolist() == [1, 1, 2, 4, 4, 4]  # pyright: ignore[reportArgumentType]
 

@@ -20,6 +20,7 @@ def response(clicked: list[int], carted: list[bool], purchased: list[bool], plac
         left=torch.zeros(rows, dtype=torch.bool),
         dwell=torch.ones(rows),
         revenue=torch.zeros(rows),
+        quantity=torch.tensor(purchased).long(),
     )
 
 

@@ -116,6 +116,7 @@ def _check_response(response: Response, slate: Tensor) -> None:
         "left": ((rows,), torch.bool),
         "dwell": ((rows,), torch.float32),
         "revenue": ((rows,), torch.float32),
+        "quantity": ((rows,), torch.int64),
     }
     for name, (shape, kind) in shapes.items():
         _require_tensor(getattr(response, name), name, shape, kind)
@@ -128,6 +129,7 @@ def _check_response(response: Response, slate: Tensor) -> None:
     _require(not response.purchased[~hit].any(), "nothing is bought without a click")
     _require(bool((torch.isfinite(response.dwell) & (response.dwell > 0)).all()), "dwell is finite and above 0")
     _require(not response.revenue[~response.purchased].any(), "there is no revenue without a purchase")
+    _require(bool(((response.quantity > 0) == response.purchased).all()), "quantity is 1 or more exactly when bought")
     _require(
         bool((torch.isfinite(response.revenue) & (response.revenue >= 0)).all()), "revenue is finite, not negative"
     )

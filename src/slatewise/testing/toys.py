@@ -149,4 +149,5 @@ def _answer(
     state.step, state.gap = state.step + 1, dwell.clone()
     revenue = torch.where(purchased, shopper.prices[item], 0.0)
     left = leaves | (state.step >= shopper.slates)
-    return Response(examined, torch.where(found, place, -1), purchased, purchased, left, dwell, revenue), state
+    clicked = torch.where(found, place, -1)
+    return Response(examined, clicked, purchased, purchased, left, dwell, revenue, purchased.long()), state
