@@ -33,6 +33,7 @@ KIND = "shopper"
 WEIGHTS = "shopper.safetensors"
 ENCODER_FOLDER = "encoder"
 _RIVAL = "rival:"
+_NUMBERS = ("bend", "half_life")  # of a scaling, beside its tensors
 _OF_MEMBERS: dict[str, Any] = {
     "choice": ChoiceWeights,
     "cart": Stage,
@@ -68,7 +69,8 @@ def model_tensors(model: ShopperModel) -> dict[str, Tensor]:
         own = {name: getattr(model.members, name) for name in _OF_MEMBERS}
         parts |= {f"members.{name}": value for name, value in own.items()}
     flat = {f"{part}.{one.name}": getattr(value, one.name) for part, value in parts.items() for one in fields(value)}
-    flat["scaling.bend"] = torch.tensor(model.scaling.bend, dtype=torch.float64)
+    for name in _NUMBERS:
+        flat[f"scaling.{name}"] = torch.tensor(getattr(model.scaling, name), dtype=torch.float64)
     if model.members is not None:
         flat |= {f"members.{name}": getattr(model.members, name) for name in ("dwell", "arrivals")}
     flat |= {"arrivals.gap": model.arrivals.gap, "dwell": model.dwell, "prices": model.prices}
@@ -97,7 +99,7 @@ def model_from_tensors(tensors: Mapping[str, Tensor], *, from_slates: bool) -> S
     rivals = {name.split(".")[0] for name in tensors if name.startswith(_RIVAL)}
     return ShopperModel(
         facts=part(ItemFacts, "facts"),
-        scaling=Scaling(**{**scaling, "bend": float(scaling["bend"])}),  # pyright: ignore[reportArgumentType]
+        scaling=Scaling(**{**scaling, **{name: float(scaling[name]) for name in _NUMBERS}}),  # pyright: ignore[reportArgumentType]
         choice=part(ChoiceWeights, "choice"),
         cart=part(Stage, "cart"),
         purchase=part(Stage, "purchase"),

@@ -3,6 +3,7 @@
 Shapes: B shoppers, K items looked at together, F features, O outside features, N items, D width of a state.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..datasets.catalogue import Catalogue
-from .trail import Trail
+from .trail import TAKEN_KEPT, Trail
 
 ITEM_FEATURES = (
     "match",
@@ -41,10 +42,13 @@ ITEM_FEATURES = (
 - `shown_before`: log(1 + times that the item was on one of the latest slates).
 - `viewed_before`, `clicked_before`, `bought_before`: whether the item was viewed but not clicked, clicked, bought.
 - `same_category`: whether the item is of the category of the latest item taken.
-- `category_share`: share of the latest items taken that are of the item's category.
-- `category_clicks`: log(1 + latest items clicked that are of the item's category).
+- `category_share`: share of the latest items taken that are of the item's category, older ones counting less where
+  interests fade (`Scaling.half_life`).
+- `category_clicks`: log(1 + latest items clicked that are of the item's category), counted likewise.
 - `category_shown`: tens of the latest slots shown that held an item of its category.
 """
+FADING = ("category_share", "category_clicks")
+"""Features in which earlier interests may count less."""
 SCALED = ("match", "match_high", "price", "price_in_category", "popularity")
 """Features measured in standard deviations of the log; the others keep their own unit."""
 OUTSIDE_FEATURES = ("nothing", "nothing_by_slate", "nothing_when_idle", "nothing_when_new")
@@ -102,6 +106,7 @@ class Scaling:
         centre: (F,) subtracted. scale: (F,) divided by.
         low: (F,) and high: (F,) raw range seen in the log; simulated features are held within it, for beyond it the log
             has said nothing, and an agent would soon live there.
+        half_life: of interests: after so many further items an item taken counts half in `FADING`; infinity: they last.
     """
 
     bend: float
@@ -109,10 +114,11 @@ class Scaling:
     scale: Tensor
     low: Tensor
     high: Tensor
+    half_life: float = math.inf
 
     @classmethod
-    def of(cls, raw: Tensor, filled: Tensor, bend: float) -> "Scaling":
-        """Scaling of raw features (S, K, F) of the filled slots (S, K)."""
+    def of(cls, raw: Tensor, filled: Tensor, bend: float, half_life: float = math.inf) -> "Scaling":
+        """Scaling of raw features (S, K, F) of the filled slots (S, K), made with this bend and half-life."""
         rows = raw[filled].to(torch.float64)
         scaled = torch.tensor([name in SCALED for name in ITEM_FEATURES])
         spread = rows.std(0, unbiased=False)
@@ -123,6 +129,7 @@ class Scaling:
             scale=torch.where(scaled & (spread > 1e-6), spread, 1.0).to(torch.float32),
             low=rows.amin(0).to(torch.float32),
             high=rows.amax(0).to(torch.float32),
+            half_life=half_life,
         )
 
     def __call__(self, raw: Tensor) -> Tensor:
@@ -131,10 +138,19 @@ class Scaling:
 
     def to(self, device: torch.device) -> "Scaling":
         """The same on a device."""
-        return Scaling(self.bend, *(getattr(self, name).to(device) for name in ("centre", "scale", "low", "high")))
+        columns = (getattr(self, name).to(device) for name in ("centre", "scale", "low", "high"))
+        return Scaling(self.bend, *columns, half_life=self.half_life)
 
 
-def item_features(state: Tensor, trail: Trail, items: Tensor, vectors: Tensor, facts: ItemFacts, bend: float) -> Tensor:
+def item_features(
+    state: Tensor,
+    trail: Trail,
+    items: Tensor,
+    vectors: Tensor,
+    facts: ItemFacts,
+    bend: float,
+    half_life: float = math.inf,
+) -> Tensor:
     """Raw features of items for shoppers.
 
     Args:
@@ -144,6 +160,7 @@ def item_features(state: Tensor, trail: Trail, items: Tensor, vectors: Tensor, f
         vectors: (N + 1, D) item vectors of the shopper's encoder.
         facts: of the items.
         bend: cosine above which `match_high` counts.
+        half_life: see `Scaling`.
 
     Returns:
         (B, K, F) float32, columns as `ITEM_FEATURES`; those of empty slots mean nothing.
@@ -162,7 +179,6 @@ def item_features(state: Tensor, trail: Trail, items: Tensor, vectors: Tensor, f
         facts.category[items],
         facts.category[trail.taken],
     )  # category 0 where nothing was taken
-    counts = trail.interests.clamp(1, taken.shape[1])[:, None]
     n = len(vectors)
     seen, clicked, bought = (among(items, kept, n).clamp(max=1) for kept in (trail.taken, trail.clicked, trail.bought))
     columns = [
@@ -178,22 +194,45 @@ def item_features(state: Tensor, trail: Trail, items: Tensor, vectors: Tensor, f
         clicked,
         bought,
         (category == taken[:, :1]).to(match.dtype),
-        among(category, taken, n) / counts,
-        among(category, facts.category[trail.clicked], n).log1p(),
+        *fading_columns(trail, category, facts, half_life, n),
         among(category, facts.category[trail.shown], n) / 10,
     ]
     return torch.stack(columns, -1)
 
 
-def _among_few(wanted: Tensor, kept: Tensor, _: int) -> Tensor:
-    """(B, K) how often each of a few wanted numbers (B, K) is among those kept (B, R)."""
-    return (wanted[:, :, None] == kept[:, None, :]).sum(2).to(torch.float32)
+def fading_columns(
+    trail: Trail, category: Tensor, facts: ItemFacts, half_life: float, size: int | None = None
+) -> tuple[Tensor, Tensor]:
+    """Raw `FADING` features, (B, K) each.
+
+    Args:
+        trail: of the B shoppers.
+        category: (B, K) int64 categories asked about.
+        facts: of the items.
+        half_life: see `Scaling`.
+        size: a number above all categories, where K is so large that memory of B x size is less than B x K x R.
+    """
+    among = _among_few if size is None or category.shape[1] < size else _among_many
+    weight = (
+        None if math.isinf(half_life) else torch.exp2(-torch.arange(TAKEN_KEPT, device=category.device) / half_life)
+    )
+    counts = trail.interests.clamp(1, TAKEN_KEPT)
+    whole = counts.to(torch.float32) if weight is None else weight.cumsum(0)[counts - 1]
+    taken, clicked = (among(category, facts.category[kept], size or 0, weight) for kept in (trail.taken, trail.clicked))
+    return taken / whole[:, None], clicked.log1p()
 
 
-def _among_many(wanted: Tensor, kept: Tensor, size: int) -> Tensor:
+def _among_few(wanted: Tensor, kept: Tensor, _: int, weight: Tensor | None = None) -> Tensor:
+    """(B, K) how often each of a few wanted numbers (B, K) is among those kept (B, R), each weighing 1 or (R,)."""
+    there = wanted[:, :, None] == kept[:, None, :]
+    return there.sum(2).to(torch.float32) if weight is None else there.to(torch.float32) @ weight
+
+
+def _among_many(wanted: Tensor, kept: Tensor, size: int, weight: Tensor | None = None) -> Tensor:
     """As `_among_few` for numbers below `size`, in memory of B x size instead of B x K x R."""
     counts = torch.zeros(len(kept), size, device=kept.device)
-    counts.scatter_add_(1, kept, torch.ones_like(kept, dtype=counts.dtype))
+    each = torch.ones_like(kept, dtype=counts.dtype) if weight is None else weight.expand(len(kept), -1)
+    counts.scatter_add_(1, kept, each)
     return counts.gather(1, wanted)
 
 

@@ -260,8 +260,8 @@ class FittedShopper:
     def scaled(self, state: Tensor, trail: Trail, items: Tensor) -> Tensor:
         """(B, K, F) scaled features of items, (B, K) or (K,), for shoppers with encoder states (B, D) and trails."""
         model = self.model
-        raw = item_features(state, trail, items, self.encoder.item_vectors, model.facts, model.scaling.bend)
-        return model.scaling(raw)
+        how = (model.facts, model.scaling.bend, model.scaling.half_life)
+        return model.scaling(item_features(state, trail, items, self.encoder.item_vectors, *how))
 
     @torch.no_grad()
     def respond(self, state: FittedState, slate: Tensor) -> tuple[Response, FittedState]:

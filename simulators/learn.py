@@ -3,6 +3,7 @@
 Shapes: S slates, K slots, F item features, A arrivals, W tokens brought along, N items.
 """
 
+import math
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -15,9 +16,11 @@ from ..datasets.tokens import Ints
 from ..encoders.state import StateEncoder
 from .choice import ChoiceWeights, depth_log_chances, slate_log_chances
 from .choice_fit import ChoiceData, ChoiceFit, ChoicePrior, fit_choice
+from .drift import Drift, faded, find_drift
 from .features import ITEM_FEATURES, OUTSIDE_FEATURES, ItemFacts, Scaling, item_facts, outside_features
 from .fitted import Arrivals, FittedShopper
 from .logistic import ItemEffects
+from .observed import shopper_numbers
 from .occasions import MATCH, POPULARITY, Occasions, bent, views
 from .popularity import shown_popularity, viewed_popularity, without_own_views
 from .priors import Priors
@@ -77,6 +80,7 @@ class LearnedChoice:
     Attributes:
         fit: weights and errors. prior: what was believed before. rivals: simpler models by name.
         facts: of the items. scaling: of features. seen: the replay. data: what the likelihood read.
+        drift: how fast interests fade.
     """
 
     fit: ChoiceFit
@@ -86,6 +90,7 @@ class LearnedChoice:
     scaling: Scaling
     seen: Replay
     data: ChoiceData
+    drift: Drift
 
 
 def learn_choice(
@@ -124,13 +129,20 @@ def learn_choice(
     if progress:
         progress(0, 1 + len(RIVALS), "fitting examination and choice")
     fit, rivals = fit_choice(data, full, n_items), {}
+    often, who = weight[session], shopper_numbers(log)[session]
+    drift = find_drift(log, occasions, facts, seen, scaling, often, who, full, fit, priors, progress)
+    if math.isfinite(drift.half_life):
+        faded(seen, log, occasions, facts, drift.half_life)
+        scaling = Scaling.of(seen.raw, filled, bend, drift.half_life)
+        data = occasions.data(seen, scaling, often)
+        fit = fit_choice(data, full, n_items, start=fit)
     for number, (name, (items, outside, effects)) in enumerate(RIVALS.items(), start=1):
         if progress:
             progress(number, 1 + len(RIVALS), f"fitting a rival: {name}")
         prior = strengths.of(effects, encoder)
         less = replace(full, item_features=items, outside_features=outside, effects=prior)
         rivals[name] = fit_choice(data, less, n_items, errors=False, start=fit).weights
-    return LearnedChoice(fit, full, rivals, facts, scaling, seen, data)
+    return LearnedChoice(fit, full, rivals, facts, scaling, seen, data, drift)
 
 
 def learn_again(learned: LearnedChoice, weight: NDArray[np.float64]) -> ChoiceFit:

@@ -3,6 +3,7 @@
 Shapes: S occasions, K slots or alternatives, N items.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,7 +48,13 @@ class Occasions:
         return cls(slates.session, slates.before, slates.items, slates.clicked)
 
     def replay(
-        self, log: ShopLog, encoder: StateEncoder, facts: ItemFacts, bend: float, progress: Progress | None = None
+        self,
+        log: ShopLog,
+        encoder: StateEncoder,
+        facts: ItemFacts,
+        bend: float,
+        progress: Progress | None = None,
+        half_life: float = math.inf,
     ) -> Replay:
         """What these moments of `log` looked like to the shoppers."""
         shown = self.correction is None
@@ -59,6 +66,7 @@ class Occasions:
             encoder=encoder,
             facts=facts,
             bend=bend,
+            half_life=half_life,
             shown=shown,
             progress=progress,
         )

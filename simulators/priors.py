@@ -46,6 +46,9 @@ class Priors:
     its estimate begins, as `come_back_after` is."""
     come_back_after: float = 7.0
     """Median days until then, above 0."""
+    interest_fading: float = 0.0
+    """Share of its weight that an earlier interest loses with each further item taken, in [0, 1); used where the log
+    tells no half-life from another. A fifth is a half-life of 3 items."""
     units_per_purchase: float = 1.0
     """Mean quantity of an item that is bought, at least 1; used where the log has no quantities, and otherwise as what
     few are drawn towards."""
@@ -54,6 +57,8 @@ class Priors:
         for name in ("click_rate", "position_decay", "cart_rate", "purchase_rate", "come_back"):
             if not 0 < getattr(self, name) < 1:
                 raise ValueError(f"{name} must be in (0, 1), got {getattr(self, name)}")
+        if not 0 <= self.interest_fading < 1:
+            raise ValueError(f"interest_fading must be in [0, 1), got {self.interest_fading}")
         for name, least in (
             ("slate_size", 1),
             ("slates_per_session", 1),
@@ -87,6 +92,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "arrival_views": (0, 3),
     "come_back": (0.05, 0.70),
     "come_back_after": (2.0, 30.0),
+    "interest_fading": (0.0, 0.3),
     "units_per_purchase": (1.0, 3.0),
 }
 """Prior -> lowest and highest value that real shops make believable; sweep them before a conclusion is reported."""

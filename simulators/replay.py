@@ -3,6 +3,7 @@
 Shapes: S slates, K slots, F item features, O outside features, C sessions followed at once.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -48,6 +49,7 @@ def replay(
     encoder: StateEncoder,
     facts: ItemFacts,
     bend: float,
+    half_life: float = math.inf,
     shown: bool = True,
     progress: Progress | None = None,
 ) -> Replay:
@@ -61,6 +63,7 @@ def replay(
         encoder: the shopper's.
         facts: of the items, on the encoder's device.
         bend: cosine above which `match_high` counts.
+        half_life: of interests, see `features.Scaling`.
         shown: whether the items were slates, which later features remember; otherwise alternatives nobody was shown.
         progress: told how many slates are done.
     """
@@ -74,7 +77,7 @@ def replay(
     for moment in follow(tokens, session, before, items, price=price, encoder=encoder, shown=shown, progress=progress):
         rows, trail = moment.rows, moment.trail
         assert moment.state is not None
-        found.raw[rows] = item_features(moment.state, trail, moment.items, vectors, facts, bend).cpu()
+        found.raw[rows] = item_features(moment.state, trail, moment.items, vectors, facts, bend, half_life).cpu()
         found.outside[rows] = outside_features(trail).cpu()
         found.slates[rows], found.idle[rows] = trail.slates.cpu(), trail.idle.cpu()
         found.last_clicked[rows] = trail.clicked[:, 0].cpu()

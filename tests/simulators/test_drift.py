@@ -1,0 +1,181 @@
+"""Interests that fade within a session: what the features count, and that a half-life is found where there is one."""
+
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from slatewise.datasets.catalogue import Catalogue
+from slatewise.datasets.known_shop import KnownShop, KnownShopConfig
+from slatewise.datasets.log import ShopLog
+from slatewise.datasets.schema import Event
+from slatewise.encoders.mean import MeanEncoder
+from slatewise.simulators import (
+    FitConfig,
+    FittedShopper,
+    KnownTruthShopper,
+    Priors,
+    collect_log,
+    fit_shopper,
+    load_shopper,
+)
+from slatewise.simulators.drift import HALF_LIVES, WITHIN, _compared, half_life_of
+from slatewise.simulators.features import FADING, ITEM_FEATURES, fading_columns, item_facts
+from slatewise.simulators.fit_family import fit
+from slatewise.simulators.observed import Observed
+from slatewise.simulators.priors import ASSUMED, LEARNED
+from slatewise.simulators.trail import Trail
+
+ALONE = FitConfig(members=0)
+
+
+@pytest.fixture(scope="module")
+def shop() -> KnownShop:
+    return KnownShop.make(KnownShopConfig.small())
+
+
+@pytest.fixture(scope="module")
+def encoder(shop: KnownShop) -> MeanEncoder:
+    return MeanEncoder.from_catalogue(shop.catalogue)
+
+
+@pytest.fixture(scope="module")
+def lasting(shop: KnownShop, encoder: MeanEncoder) -> FittedShopper:
+    """Fitted on the known-truth shop, where interests do not fade."""
+    log = collect_log(KnownTruthShopper(shop), shop.catalogue, sessions=1_000, k=6, seed=1)
+    return fit_shopper(log, encoder, config=ALONE)
+
+
+def taken_with(shopper: FittedShopper, half_life: float) -> FittedShopper:
+    """The shopper, but taken by categories it was taken by before, for so long, and staying for many slates."""
+    model = shopper.model
+    item = model.choice.item.clone()
+    item[[ITEM_FEATURES.index(name) for name in FADING]] = torch.tensor([2.5, 1.5])
+    item[ITEM_FEATURES.index("same_category")] = 0.0
+    high = model.scaling.high.clone()
+    high[[ITEM_FEATURES.index(name) for name in FADING]] = torch.tensor([1.0, 3.0])
+    weights = torch.zeros_like(model.leaving.weights)
+    weights[0] = -2.5
+    leaving = replace(model.leaving, weights=weights, effects=torch.zeros_like(model.leaving.effects))
+    scaling = replace(model.scaling, half_life=half_life, high=high)
+    choice = replace(model.choice, item=item)
+    return FittedShopper(replace(model, choice=choice, scaling=scaling, leaving=leaving), shopper.encoder)
+
+
+@pytest.fixture(scope="module")
+def fickle_log(lasting: FittedShopper, shop: KnownShop) -> ShopLog:
+    return collect_log(taken_with(lasting, 1.0), shop.catalogue, sessions=900, k=6, seed=7, visits=1.0)
+
+
+@pytest.fixture(scope="module")
+def folder(fickle_log: ShopLog, encoder: MeanEncoder, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("fickle") / "shopper"
+    shopper = fit(fickle_log, encoder, out, config=ALONE)
+    assert isinstance(shopper, FittedShopper)
+    assert shopper.model.scaling.half_life == 1.0
+    return out
+
+
+@pytest.fixture(scope="module")
+def fickle(folder: Path) -> FittedShopper:
+    shopper = load_shopper(folder)
+    assert isinstance(shopper, FittedShopper)
+    return shopper
+
+
+def row_of(shopper: FittedShopper) -> dict[str, Any]:
+    """What the evidence says of drift."""
+    return next(row for row in shopper.report["evidence"] if row["quantity"].startswith("half-life of interests"))
+
+
+def test_earlier_items_count_less_by_the_half_life() -> None:
+    catalogue = Catalogue(
+        pd.DataFrame(
+            {
+                "item_id": ["i1", "i2", "i3"],
+                "text": "thing",
+                "category": ["a", "b", "b"],
+                "brand": "x",
+                "price": 1.0,
+                "available": True,
+            }
+        )
+    )
+    facts = item_facts(catalogue, np.zeros(4, np.float32))
+    trail = Trail.start(1, torch.device("cpu"))
+    for item, event in ((1, Event.CLICK), (2, Event.VIEW), (3, Event.CLICK)):  # of categories a, b, b
+        trail.after_token(torch.tensor([item]), torch.tensor([int(event)]), facts.price_in_category)
+    asked = facts.category[torch.tensor([[1, 2]])]
+    share, clicks = fading_columns(trail, asked, facts, 1.0)
+    # Weights 1, 1/2 and 1/4 from the latest back: a has 1/4 of 7/4. Of clicks a has the one before the latest.
+    assert share[0].tolist() == pytest.approx([1 / 7, 6 / 7])
+    assert clicks[0].tolist() == pytest.approx([math.log(1.5), math.log(2.0)])
+    share, clicks = fading_columns(trail, asked, facts, math.inf)
+    assert share[0].tolist() == pytest.approx([1 / 3, 2 / 3])
+    assert clicks[0].tolist() == pytest.approx([math.log(2.0), math.log(2.0)])
+    asked = facts.category[torch.tensor([[1, 2, 3]])]
+    few, many = (fading_columns(trail, asked, facts, 2.0, size) for size in (None, 3))
+    assert torch.allclose(torch.stack(few), torch.stack(many))
+
+
+def test_a_half_life_is_found_where_shoppers_have_one_and_kept_in_the_folder(fickle: FittedShopper) -> None:
+    row = row_of(fickle)
+    assert row["source"] == LEARNED
+    assert "in items taken" in str(row["quantity"])
+    assert row["value"] == fickle.model.scaling.half_life == 1.0
+    assert row["low"] <= 1.0 <= row["high"] < 8.0
+
+
+def test_none_is_found_where_interests_last(lasting: FittedShopper, shop: KnownShop, encoder: MeanEncoder) -> None:
+    assert math.isinf(lasting.model.scaling.half_life)
+    assert "no drift found" in str(row_of(lasting)["quantity"])
+    log = collect_log(taken_with(lasting, math.inf), shop.catalogue, sessions=900, k=6, seed=7, visits=1.0)
+    again = fit_shopper(log, encoder, config=ALONE)
+    assert math.isinf(again.model.scaling.half_life)
+    assert "no drift found" in str(row_of(again)["quantity"])
+
+
+def test_a_fit_with_the_drift_foretells_later_sessions_better(
+    fickle: FittedShopper, lasting: FittedShopper, shop: KnownShop, fickle_log: ShopLog
+) -> None:
+    later = collect_log(taken_with(lasting, 1.0), shop.catalogue, sessions=500, k=6, seed=8, visits=1.0)
+    told = Observed.by(fickle, later).foretold(fickle.model).choices["fitted"][0].mean()
+    still = FittedShopper(
+        replace(fickle.model, scaling=replace(fickle.model.scaling, half_life=math.inf)), fickle.encoder
+    )
+    without = Observed.by(still, later).foretold(still.model).choices["fitted"][0].mean()
+    assert float(told) > float(without)
+
+
+def test_a_log_that_cannot_tell_leaves_it_to_the_prior(shop: KnownShop, encoder: MeanEncoder) -> None:
+    log = collect_log(KnownTruthShopper(shop), shop.catalogue, sessions=150, k=6, seed=1)
+    alike = Catalogue(log.catalogue.frame.assign(category="all"))
+    one = ShopLog(log.events, alike, log.facts)
+    assert half_life_of(0.5) == 1.0
+    assert half_life_of(0.2) == pytest.approx(3.1, abs=0.02)
+    for fading in (0.0, 0.5):
+        config = replace(ALONE, priors=Priors(interest_fading=fading))
+        shopper = fit_shopper(one, MeanEncoder.from_catalogue(alike), config=config)
+        row = next(row for row in shopper.report["evidence"] if "interest_fading" in row["quantity"])
+        assert (row["source"], row["value"], row["high"]) == (ASSUMED, fading, 0.3)
+        assert shopper.model.scaling.half_life == half_life_of(fading)
+    with pytest.raises(ValueError, match="interest_fading must be in"):
+        Priors(interest_fading=1.0)
+
+
+def test_a_gain_that_one_shopper_makes_is_no_drift() -> None:
+    told = np.zeros((len(HALF_LIVES), 400))
+    told[1] = 0.05
+    everyone, one = np.arange(400), np.zeros(400, np.int64)
+    assert _compared(told, everyone).half_life == HALF_LIVES[1]
+    assert math.isinf(_compared(told, one).half_life)
+    assert math.isinf(_compared(told / 20, everyone).half_life)  # too little
+    told[2] = told[1] - 0.9 * WITHIN / 400
+    told[3] = told[1] - 1.1 * WITHIN / 400
+    found = _compared(told, everyone)
+    assert (found.low, found.high) == (HALF_LIVES[1], HALF_LIVES[2])
