@@ -23,7 +23,7 @@ from .members import Parts
 from .observed import After
 from .occasions import Occasions, following_views, next_views
 from .priors import LEARNED, Evidence, Priors, evidence_table
-from .quantities_fit import Bought
+from .quantities_fit import Bought, quantity_calibration
 from .replay import Progress
 from .report import parameter_table, quantity_rows, records, return_rows
 from .returning import Revisits
@@ -125,10 +125,11 @@ def fit_shopper(
     learned = learn_choice(train, occasions, encoder, weight, config.priors, config.strengths, progress)
     shopper, evidence, parameters = _assembled(ground, encoder, learned, config, rng, progress)
     shopper.report = ground.report(shopper, evidence, parameters, config.seed, progress)
-    told = any(row["part"] == "coming again" for row in parameters)
-    if ground.held is not None and told:
-        again = return_calibration(shopper.model.returning, Revisits.of(ground.held))
-        shopper.report["returns"] = records(again)
+    if ground.held is not None:
+        # Visits are counted from where the log begins that was learnt from.
+        visits = Revisits.of(log if later is None else later, ground.held)
+        fitted = {row["part"] for row in parameters}
+        shopper.report |= _judged_after(shopper.model, ground.held, visits, fitted)
     return shopper
 
 
@@ -367,6 +368,16 @@ def _counts(log: ShopLog, from_slates: bool, occasions: int) -> dict[str, Any]:
         "carts": int((hit & (slates.carted | slates.purchased)).sum()),
         "purchases": int((hit & slates.purchased).sum()),
     }
+
+
+def _judged_after(model: ShopperModel, held: ShopLog, visits: Revisits, fitted: set[str]) -> dict[str, Any]:
+    """What the sessions kept aside, and their visits, say of coming again and of quantities, where fitted."""
+    found: dict[str, Any] = {}
+    if "coming again" in fitted:
+        found["returns"] = records(return_calibration(model.returning, visits))
+    if "quantity" in fitted:
+        found["quantities"] = records(quantity_calibration(model.quantities, Bought.of(held)))
+    return found
 
 
 def _judged(shopper: Foretells, held: ShopLog, seed: int, progress: Progress | None) -> dict[str, Any]:

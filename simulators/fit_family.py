@@ -82,7 +82,8 @@ def fit(
 
     Returns:
         The shopper; its `report` holds `evidence` (what was learned, what assumed), `parameters`, `held_out`,
-        `calibration` and `counts`, lists of plain rows, which are also in the artefact's facts.
+        `calibration` and `counts`, lists of plain rows, which are also in the artefact's facts; of the family
+        "transformer" also `returns` and `quantities`, their calibration, where these were fitted.
 
     Raises:
         EvidenceError: the log holds too few clicks on slates and too few views.

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
@@ -137,6 +138,36 @@ def learn_quantities(
     return LearnedQuantities(found, fit, _evidence(held, often, capped, words))
 
 
+def quantity_calibration(quantities: Quantities, bought: Bought, *, bins: int = 5) -> pd.DataFrame:
+    """Foretold and observed mean quantities, grouped by what is foretold.
+
+    Args:
+        quantities: how many are bought.
+        bought: purchases that it was not fitted on; more than the cap count as the cap.
+        bins: groups of about equal size.
+
+    Returns:
+        One row a group: `group`, from the smallest; `count`; `predicted` and `observed` mean; `low` and `high`, the
+        95 % interval of what was observed, over shoppers.
+    """
+    foretold = quantities.mean.cpu().double().numpy()[bought.item]
+    number = np.minimum(bought.quantity, int(quantities.cap))
+    edges = np.unique(np.quantile(foretold, np.arange(1, bins) / bins)) if len(bought) else []
+    group, rows = np.searchsorted(edges, foretold, side="right"), []
+    for one in np.unique(group):
+        there = group == one
+        mean, margin = _mean(number[there], np.ones(int(there.sum())), bought.shopper[there])
+        rows.append((1 + int(one), int(there.sum()), float(foretold[there].mean()), mean, mean - margin, mean + margin))
+    return pd.DataFrame(rows, columns=["group", "count", "predicted", "observed", "low", "high"])
+
+
+def _mean(number: Ints, often: Doubles, shopper: Ints) -> tuple[float, float]:
+    """A mean and the half of its 95 % interval, over shoppers."""
+    mean = float(np.average(number, weights=often))
+    excess = np.bincount(shopper, often * (number - mean))
+    return mean, 1.96 * float(np.sqrt((excess**2).sum())) / float(often.sum())
+
+
 def _cap(quantity: Ints) -> int:
     """The quantity that `CAP_AT` of all do not exceed, nor the third largest: of few, two may still be odd."""
     beyond = max(int((1 - CAP_AT) * len(quantity)), min(2, len(quantity) - 1))
@@ -187,8 +218,6 @@ def _slopes(of: Callable[[Doubles], Doubles], theta: Doubles) -> Doubles:
 
 def _evidence(bought: Bought, often: Doubles, capped: str, words: str) -> Evidence:
     """What the mean quantity rests on; its interval is over shoppers."""
-    mean = float(np.average(bought.quantity, weights=often))
-    excess = np.bincount(bought.shopper, often * (bought.quantity - mean))
-    margin = 1.96 * float(np.sqrt((excess**2).sum())) / float(often.sum())
+    mean, margin = _mean(bought.quantity, often, bought.shopper)
     low = max(mean - margin, 1.0)
     return Evidence(UNITS, LEARNED, f"{len(bought)} purchases{capped}{words}", mean, low, mean + margin)

@@ -27,7 +27,7 @@ from slatewise.simulators import (
 from slatewise.simulators.features import ItemFacts, item_facts
 from slatewise.simulators.priors import ASSUMED, LEARNED, RANGES
 from slatewise.simulators.quantities import Quantities, outnumbering
-from slatewise.simulators.quantities_fit import Bought, learn_quantities
+from slatewise.simulators.quantities_fit import Bought, learn_quantities, quantity_calibration
 from slatewise.testing import check_shopper, random_slates
 
 WEIGHTS = np.array([1.0, -0.5, 0.3])
@@ -51,7 +51,7 @@ def encoder(shop: KnownShop) -> MeanEncoder:
 @pytest.fixture(scope="module")
 def plain(shop: KnownShop) -> ShopLog:
     """A log whose purchases are of one each."""
-    return collect_log(KnownTruthShopper(shop), shop.catalogue, sessions=1_200, k=6, seed=1)
+    return collect_log(KnownTruthShopper(shop), shop.catalogue, sessions=2_000, k=6, seed=1)
 
 
 def told(log: ShopLog, truth: Quantities, seed: int = 3) -> ShopLog:
@@ -72,7 +72,9 @@ def many(plain: ShopLog, facts: ItemFacts) -> ShopLog:
 
 @pytest.fixture(scope="module")
 def fitted(many: ShopLog, encoder: MeanEncoder) -> FittedShopper:
-    return fit_shopper(many, encoder, config=FitConfig(members=2))
+    shopper = fit_shopper(many, encoder, config=FitConfig(members=2))
+    assert shopper.model.quantities.heavy  # fitted, not one law for all
+    return shopper
 
 
 def purchases(truth: Quantities, facts: ItemFacts, count: int = 6_000) -> Bought:
@@ -121,6 +123,19 @@ def test_the_chance_of_more_is_that_of_the_law_by_hand() -> None:
     assert float(outnumbering(np.array([0]), one, 1.0, heavy=True)[0]) == 1.0
 
 
+def test_what_is_foretold_is_held_against_other_purchases(facts: ItemFacts) -> None:
+    truth = Quantities.of(WEIGHTS, 0.8, True, 60, facts)
+    table = quantity_calibration(truth, purchases(truth, facts))
+    assert table["count"].sum() == 6_000
+    assert list(table["group"]) == [1, 2, 3, 4, 5]
+    assert (np.diff(table["predicted"]) > 0).all()
+    assert ((table["low"] < table["predicted"]) & (table["predicted"] < table["high"])).sum() >= 4
+    flat = quantity_calibration(Quantities.of(WEIGHTS * [1, 0, 0], 0.8, True, 60, facts), purchases(truth, facts))
+    assert len(flat) == 1  # one law for all items
+    none = purchases(truth, facts, 3)
+    assert quantity_calibration(truth, Bought(*(part[:0] for part in (none.item,) * 4))).empty
+
+
 def test_a_few_enormous_orders_do_not_decide_the_mean(facts: ItemFacts) -> None:
     bought = purchases(Quantities.of(WEIGHTS, 0.8, True, 200, facts), facts)
     quantity = bought.quantity.copy()
@@ -166,6 +181,7 @@ def test_members_expect_the_revenue_that_they_make(fitted: FittedShopper) -> Non
         response, _ = fitted.member(number).respond(state, slate)
         error = float(response.revenue.std()) / np.sqrt(rows)
         assert float(response.revenue.mean()) == pytest.approx(expected, abs=4 * error)
+    assert fitted.report["quantities"]
     drawn = fitted.ensemble()
     response, _ = drawn.respond(drawn.reset(seeds), slate)
     alone = [fitted.member(number).respond(fitted.member(number).reset(seeds), slate)[0] for number in (0, 1)]

@@ -67,6 +67,9 @@ def show_evidence(reporter: Reporter, facts: Mapping[str, Any]) -> None:
     held_out = facts.get("held_out") or []
     if held_out:
         reporter.table("On held-out slates", list(held_out[0]), [_cells(row) for row in held_out])
+    for name, title in (("returns", "Visits followed by another"), ("quantities", "How many were bought at once")):
+        if judged := facts.get(name):
+            reporter.table(f"{title}, in held-out sessions", list(judged[0]), [_cells(row) for row in judged])
 
 
 def _range(row: Mapping[str, Any]) -> str:
