@@ -237,7 +237,7 @@ class MyopicPolicy:
     Args:
         shopper: whose `choice_scores` are trusted.
         k: slots.
-        value: what counts: a click, a purchase, or the price paid.
+        value: what counts: a click, a purchase, or the price paid for all that is bought.
         available: (N + 1,) bool; all by default.
     """
 

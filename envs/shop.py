@@ -40,9 +40,9 @@ class ShopEnv(gym.Env[Observation, NDArray[np.int64]]):
     brought along. A slate that was empty makes no token, and is not told.
     ## Rewards
     The `reward` mix of what happened on this slate: by default 1 for a click and 5 more for a purchase. `info` has the
-    business figures: `clicked` (slot, -1 for none), `clicked_item` (0 for none), `carted`, `purchased`, `revenue` (in
-    currency), `dwell` (seconds on this slate), `examined` (slots looked at), `doubt` where it has a price; and, as
-    after `reset`, `slates` (shown so far) and `shopper_seed`.
+    business figures: `clicked` (slot, -1 for none), `clicked_item` (0 for none), `carted`, `purchased`, `quantity`
+    (bought), `revenue` (in currency), `dwell` (seconds on this slate), `examined` (slots looked at), `doubt` where it
+    has a price; and, as after `reset`, `slates` (shown so far) and `shopper_seed`.
     ## Starting State
     A shopper drawn by the seed, who may have done something already. Episode e after `reset(seed=s)` meets a shopper
     that is a function of (s, e); `reset(options={"shopper_seeds": [n]})` names the shopper.
