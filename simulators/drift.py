@@ -163,8 +163,8 @@ def _some(session: Ints, most: int) -> Ints:
 
 def _part(occasions: Occasions, rows: Ints) -> Occasions:
     correction = None if occasions.correction is None else occasions.correction[rows]
-    parts = (occasions.session, occasions.before, occasions.items, occasions.clicked)
-    return Occasions(*(part[rows] for part in parts), correction)
+    at = occasions.session[rows], occasions.before[rows]
+    return Occasions(*at, occasions.items[rows], occasions.clicked[rows], correction)
 
 
 def _replayed(seen: Replay, rows: Ints) -> Replay:

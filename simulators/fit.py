@@ -11,23 +11,21 @@ from torch import Tensor
 from ..datasets.log import ShopLog
 from ..encoders.state import StateEncoder
 from ..errors import EvidenceError
-from .calibration import calibration_table
 from .ensemble import drawn_shoppers, member_parts, resampled
+from .fit_judged import judged, judged_after
 from .fitted import FittedShopper, ShopperModel
 from .foretold import Foretells
 from .gaps import gaps, slates_are_short
 from .learn import LearnedChoice, Strengths, arrivals, learn_again, learn_choice, nothing_for_click_rate
 from .learn_after import Rest
-from .likelihood import slate_likelihood
 from .members import Parts
 from .observed import After
 from .occasions import Occasions, following_views, next_views
 from .priors import LEARNED, Evidence, Priors, evidence_table
-from .quantities_fit import Bought, quantity_calibration
+from .quantities_fit import Bought
 from .replay import Progress
 from .report import parameter_table, quantity_rows, records, return_rows
 from .returning import Revisits
-from .returning_fit import return_calibration
 
 ALL_CLICKED = 0.98
 """Share of slates clicked above which a log is taken to hold only those that were."""
@@ -129,7 +127,7 @@ def fit_shopper(
         # Visits are counted from where the log begins that was learnt from.
         visits = Revisits.of(log if later is None else later, ground.held)
         fitted = {row["part"] for row in parameters}
-        shopper.report |= _judged_after(shopper.model, ground.held, visits, fitted)
+        shopper.report |= judged_after(shopper.model, ground.held, visits, fitted)
     return shopper
 
 
@@ -197,7 +195,7 @@ class Ground:
             "evidence": records(evidence_table([*evidence, *gaps(self.log, self.from_slates)])),
             "parameters": parameters,
         }
-        return found if self.held is None else found | _judged(shopper, self.held, seed, progress)
+        return found if self.held is None else found | judged(shopper, self.held, seed, progress)
 
 
 def _split(log: ShopLog, share: float) -> tuple[ShopLog, ShopLog | None]:
@@ -367,33 +365,4 @@ def _counts(log: ShopLog, from_slates: bool, occasions: int) -> dict[str, Any]:
         "clicks": int(hit.sum()),
         "carts": int((hit & (slates.carted | slates.purchased)).sum()),
         "purchases": int((hit & slates.purchased).sum()),
-    }
-
-
-def _judged_after(model: ShopperModel, held: ShopLog, visits: Revisits, fitted: set[str]) -> dict[str, Any]:
-    """What the sessions kept aside, and their visits, say of coming again and of quantities, where fitted."""
-    found: dict[str, Any] = {}
-    if "coming again" in fitted:
-        found["returns"] = records(return_calibration(model.returning, visits))
-    if "quantity" in fitted:
-        found["quantities"] = records(quantity_calibration(model.quantities, Bought.of(held)))
-    return found
-
-
-def _judged(shopper: Foretells, held: ShopLog, seed: int, progress: Progress | None) -> dict[str, Any]:
-    """What the sessions kept aside say; where they hold no occasion, that they say nothing."""
-    try:
-        seen = shopper.foretell(held, seed=seed, progress=progress)
-    except EvidenceError:
-        return {
-            "held_out_counts": dict.fromkeys(("sessions", "slates", "clicks"), 0),
-            "held_out": [],
-            "calibration": [],
-        }
-    judged = slate_likelihood(shopper, seen, seed=seed)
-    totals = {"sessions": judged.sessions, "slates": judged.slates, "clicks": judged.clicks}
-    return {
-        "held_out_counts": totals,
-        "held_out": records(judged.table),
-        "calibration": records(calibration_table(shopper, seen)),
     }

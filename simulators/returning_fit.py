@@ -178,7 +178,8 @@ def _scatter(theta: Tensor, visits: Revisits, often: Tensor, weibull: bool) -> T
     Source: Liang and Zeger, "Longitudinal data analysis using generalized linear models", Biometrika 1986.
     """
     features, came, days = _columns(visits)
-    parts = tuple(part.detach().clone().requires_grad_() for part in _parts(theta, features))
+    logits, level, spread = (part.detach().clone().requires_grad_() for part in _parts(theta, features))
+    parts = (logits, level, spread)
     # A visit's chance depends on the parameters through these three alone, so one pass back tells every visit's slope.
     slopes = torch.autograd.grad((often * row_log_chances(parts, came, days, weibull)).sum(), parts)
     rows = torch.cat([slopes[0][:, None] * features, slopes[1][:, None] * features, slopes[2][:, None]], 1)
