@@ -19,6 +19,7 @@ from ..errors import ArtefactError
 from .boosted import BoostedShopper
 from .boosted_artefact import FAMILY, read_boosted
 from .choice import ChoiceWeights
+from .examination import FORMS, Examination
 from .features import ItemFacts, Scaling
 from .fitted import Arrivals, FittedShopper, ShopperModel
 from .funnel import Stage
@@ -68,7 +69,9 @@ def model_tensors(model: ShopperModel) -> dict[str, Tensor]:
     if model.members is not None:
         own = {name: getattr(model.members, name) for name in _OF_MEMBERS}
         parts |= {f"members.{name}": value for name, value in own.items()}
-    flat = {f"{part}.{one.name}": getattr(value, one.name) for part, value in parts.items() for one in fields(value)}
+    flat = {
+        f"{part}.{name}": getattr(value, name) for part, value in parts.items() for name in _tensors_of(type(value))
+    }
     for name in _NUMBERS:
         flat[f"scaling.{name}"] = torch.tensor(getattr(model.scaling, name), dtype=torch.float64)
     if model.members is not None:
@@ -77,19 +80,36 @@ def model_tensors(model: ShopperModel) -> dict[str, Tensor]:
     return {name: _storable(tensor) for name, tensor in flat.items()}
 
 
+def _known(form: str) -> Examination:
+    """A form of examination.
+
+    Raises:
+        KeyError: there is none of this name.
+    """
+    if form not in FORMS:
+        raise KeyError(f"form of examination {form!r}")
+    return form
+
+
+def _tensors_of(kind: Any) -> list[str]:
+    """Fields of a part but the form of examination, which all of a shopper's share."""
+    return [one.name for one in fields(kind) if one.name != "form"]
+
+
 def _storable(tensor: Tensor) -> Tensor:
     return tensor.detach().to("cpu", copy=True).contiguous()  # safetensors refuses tensors that share memory
 
 
-def model_from_tensors(tensors: Mapping[str, Tensor], *, from_slates: bool) -> ShopperModel:
-    """The model that `model_tensors` flattened.
+def model_from_tensors(tensors: Mapping[str, Tensor], *, from_slates: bool, form: Examination) -> ShopperModel:
+    """The model that `model_tensors` flattened; `form` is that of its examination.
 
     Raises:
         KeyError: a tensor is missing.
     """
 
     def part(kind: Any, name: str) -> Any:
-        return kind(**{one.name: tensors[f"{name}.{one.name}"] for one in fields(kind)})
+        shared = {"form": form} if kind is ChoiceWeights else {}
+        return kind(**{one: tensors[f"{name}.{one}"] for one in _tensors_of(kind)}, **shared)
 
     members = None
     if "members.dwell" in tensors:
@@ -139,7 +159,7 @@ def write_fitted(model: ShopperModel, encoder: StateEncoder, encoder_path: Path 
             f"cannot store a {type(encoder).__name__} without encoder_path, the folder it was loaded from"
         )
     save_file(tensors, folder / WEIGHTS)
-    return {"family": "fitted", "from_slates": model.from_slates, "encoder": kept}
+    return {"family": "fitted", "from_slates": model.from_slates, "examination": model.choice.form, "encoder": kept}
 
 
 def save_known_truth(
@@ -177,7 +197,7 @@ def load_shopper(
         return read_boosted(folder, facts, device)
     try:
         tensors = load_file(folder / WEIGHTS)
-        model = model_from_tensors(tensors, from_slates=bool(facts["from_slates"]))
+        model = model_from_tensors(tensors, from_slates=bool(facts["from_slates"]), form=_known(facts["examination"]))
         kept = facts["encoder"]
         vectors = tensors["encoder.item_vectors"].to(device) if kept["kind"] == "mean" else None
     except (OSError, KeyError, TypeError, SafetensorError) as error:

@@ -1,11 +1,12 @@
 """Choice among what was looked at, with utilities that are sums of trees; examination is fitted along.
 
-The model of a slate is that of `choice`: a shopper looks at the first m places, and chooses among them and nothing by a
-multinomial logit. Here a utility is the sum of gradient-boosted trees over hand-made columns, nothing being one more
-alternative of the slate with columns of its own. Each tree is a Newton step: given the trees so far and what was
-clicked, each depth that the shopper may have looked to has a chance, and averaged over these the slope of the log
-likelihood is exact; for the curvature the depth is taken as known, which bounds it (the EM algorithm, Dempster, Laird
-and Rubin, JRSS B 1977). In between, the chances to look on and the level of nothing are set to their likeliest values.
+The model of a slate is the form `depth` of `examination`: a shopper looks at the first m places, and chooses among them
+and nothing by a multinomial logit. Here a utility is the sum of gradient-boosted trees over hand-made columns, nothing
+being one more alternative of the slate with columns of its own. Each tree is a Newton step: given the trees so far and
+what was clicked, each depth that the shopper may have looked to has a chance, and averaged over these the slope of the
+log likelihood is exact; for the curvature the depth is taken as known, which bounds it (the EM algorithm, Dempster,
+Laird and Rubin, JRSS B 1977). In between, the chances to look on and the level of nothing are set to their likeliest
+values.
 
 Source of the boosting: Friedman, "Greedy function approximation", Annals of Statistics 2001.
 
@@ -21,8 +22,9 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from torch import Tensor
 
-from .choice import NEVER, depth_log_chances, next_view_log_chance, slate_log_chances
+from .choice import NEVER, next_view_log_chance
 from .choice_fit import CLICKS_FOR_A_HAZARD
+from .examination import depth_log_chances, slate_log_chances
 from .hand_features import CHOICE_COLUMNS
 from .logistic import logit
 from .trees import Doubles, Floats, Later, TreeConfig, Trees, grow

@@ -16,7 +16,8 @@ from .boosted_choice import BoostedChoice, Offers, examination_errors, fit_boost
 from .boosted_hazards import Hazard, fit_hazard
 from .boosted_looks import Looks
 from .choice import NEVER
-from .fit import FitConfig, Ground, choice_evidence
+from .choice_evidence import choice_evidence
+from .fit import FitConfig, Ground
 from .funnel import fit_dwell
 from .gaps import lengths_untold
 from .hand_features import (
@@ -58,7 +59,13 @@ class BoostedConfig(FitConfig):
 
     @classmethod
     def of(cls, config: FitConfig | None) -> "BoostedConfig":
-        """The settings given, with the default trees where they say nothing of trees."""
+        """The settings given, with the default trees where they say nothing of trees.
+
+        Raises:
+            ValueError: they ask for a form of examination that boosted shoppers lack.
+        """
+        if config is not None and config.examination != "depth":
+            raise ValueError(f"boosted shoppers look to a depth; examination must be depth, got {config.examination!r}")
         if isinstance(config, BoostedConfig):
             return config
         return cls(**({} if config is None else {one.name: getattr(config, one.name) for one in fields(FitConfig)}))

@@ -1,14 +1,9 @@
-"""How far down a slate a shopper looks, and what is chosen among the items looked at: the model and its likelihood.
+"""What a shopper likes of a slate, as utilities; how it looks over the slate is one of the forms of `examination`.
 
-A shopper looks at places 1 to m, going on from place j to j + 1 with chance `sigmoid(proceed[j])`, and then chooses
-among those m items and nothing by a multinomial logit. The depth m is not logged, so a click has the chance
+Source of the choice: McFadden, "Conditional logit analysis of qualitative choice behavior", 1974.
 
-    P(click at c) = sum over m >= c of P(m) exp(u_c) / (exp(u_nothing) + sum over j <= m of exp(u_j))
-
-Sources: Craswell et al., "An experimental comparison of click position-bias models", WSDM 2008 (examination downwards);
-McFadden, "Conditional logit analysis of qualitative choice behavior", 1974.
-
-Shapes: S slates, K slots, F item features, O outside features, H places with a `proceed` of their own, N items.
+Shapes: S slates, B shoppers, K slots, F item features, O outside features, H places with a `proceed` of their own, N
+items.
 """
 
 from dataclasses import dataclass, replace
@@ -16,6 +11,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from .examination import Examination, click_log_chances, looked_chances, outcome_log_chance
 from .features import OUTSIDE_FEATURES
 
 NEVER = -1e4
@@ -29,22 +25,21 @@ class ChoiceWeights:
     Attributes:
         item: (F,) weight of each scaled feature of `features.ITEM_FEATURES`.
         outside: (O,) weight of each of `features.OUTSIDE_FEATURES`.
-        proceed: (H + 1,) logit of looking at the next place, by place; the last one holds for all further places.
+        proceed: (H + 1,) logits of looking, by place, see `examination`; the last one holds for all further places.
         effects: (N + 1,) what an item is liked beyond its features; entry 0 is 0.
+        form: of examination.
     """
 
     item: Tensor
     outside: Tensor
     proceed: Tensor
     effects: Tensor
+    form: Examination = "depth"
 
     def to(self, device: torch.device, dtype: torch.dtype = torch.float32) -> "ChoiceWeights":
         """The same on a device."""
-        return ChoiceWeights(*(getattr(self, name).to(device, dtype) for name in self.__slots__))
-
-    def tensors(self) -> dict[str, Tensor]:
-        """Parameters by name."""
-        return {name: getattr(self, name).to(torch.float32).contiguous() for name in self.__slots__}
+        parts = (self.item, self.outside, self.proceed, self.effects)
+        return ChoiceWeights(*(part.to(device, dtype) for part in parts), self.form)
 
     def with_nothing(self, value: float) -> "ChoiceWeights":
         """The same with another utility of clicking nothing."""
@@ -65,43 +60,20 @@ class ChoiceWeights:
         return outside @ self.outside if who is None else (outside * self.outside[who]).sum(1)
 
     def looked(self, k: int, who: Tensor | None = None) -> Tensor:
-        """(k,) chance that each place of a slate is looked at, the first 1, then falling; (B, k) given `who`."""
-        proceed = self.proceed if who is None else self.proceed[who]
-        going_on = torch.sigmoid(by_place(proceed, k - 1)).cumprod(-1)
-        return torch.cat([torch.ones_like(proceed[..., :1]), going_on], -1)
+        """(k,) chance that each place of a slate is looked at while nothing is clicked; (B, k) given `who`."""
+        return looked_chances(self.form, self.logits(who), k)
 
+    def logits(self, who: Tensor | None = None) -> Tensor:
+        """(H + 1,) logits of looking; (B, H + 1) given `who`."""
+        return self.proceed if who is None else self.proceed[who]
 
-def by_place(proceed: Tensor, places: int) -> Tensor:
-    """(..., places) logit of looking on from each place, given (..., H + 1) of which the last holds for the rest."""
-    return proceed[..., torch.arange(places, device=proceed.device).clamp(max=proceed.shape[-1] - 1)]
+    def log_chances(self, utility: Tensor, nothing: Tensor, who: Tensor | None = None) -> Tensor:
+        """(B, K + 1) log chance of a click at each place, and of none, given utilities (B, K) and (B,)."""
+        return click_log_chances(self.form, utility, nothing, self.logits(who))
 
-
-def depth_log_chances(proceed: Tensor, k: int) -> Tensor:
-    """(..., k) log chance that exactly the first 1, 2, ..., k places are looked at; `proceed` as in `by_place`."""
-    logits = by_place(proceed, k - 1)
-    reached = torch.nn.functional.logsigmoid(logits).cumsum(-1)
-    stops = torch.nn.functional.logsigmoid(-logits)
-    first = torch.zeros_like(proceed[..., :1])
-    return torch.cat([first, reached], -1) + torch.cat([stops, first], -1)
-
-
-def slate_log_chances(utility: Tensor, nothing: Tensor, depth: Tensor) -> Tensor:
-    """Log chance of a click at each place, and of none.
-
-    Args:
-        utility: (S, K) of the items by place; `NEVER` in empty slots.
-        nothing: (S,) utility of clicking nothing.
-        depth: (K,) or (S, K) log chances of the depths, see `depth_log_chances`.
-
-    Returns:
-        (S, K + 1), the last column for no click; the exponentials of a row sum to 1.
-    """
-    peak = torch.maximum(utility.amax(1), nothing).detach()[:, None]  # taken off, so that no exponential overflows
-    utility, nothing = utility - peak, nothing[:, None] - peak
-    total = utility.exp().cumsum(1) + nothing.exp()  # of nothing and the first m places
-    share = depth.exp() / total.clamp(min=torch.finfo(total.dtype).tiny)
-    deeper = share.flip(1).cumsum(1).flip(1).log()  # over all depths that reach a place
-    return torch.cat([utility + deeper, nothing + deeper[:, :1]], 1)
+    def log_chance(self, utility: Tensor, nothing: Tensor, place: Tensor) -> Tensor:
+        """(B,) log chance of a click at `place` (B,), or, where it is K, of none."""
+        return outcome_log_chance(self.form, utility, nothing, self.proceed, place)
 
 
 def next_view_log_chance(utility: Tensor, correction: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 Shapes: S slates, K slots, F item features, O outside features, H places with a hazard of their own, N items.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from torch import Tensor
 
-from .choice import NEVER, ChoiceWeights, depth_log_chances, next_view_log_chance, slate_log_chances
+from .choice import NEVER, ChoiceWeights, next_view_log_chance
+from .examination import NODES, Examination
 from .features import ITEM_FEATURES, OUTSIDE_FEATURES
 from .logistic import ItemEffects, logit
 
@@ -20,7 +21,8 @@ SLATES_FOR_ERRORS = 20_000
 SPREAD_ROUNDS = 4
 LEAST_SPREAD = 0.02
 CLICKS_FOR_A_HAZARD = 20
-"""Clicks below a place that let its chance to look on be fitted apart from the places below it."""
+"""Clicks below a place that let its logit of looking be fitted apart from the places below it."""
+_CELLS = 4_000_000  # numbers that the likelihood works out at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +45,7 @@ class ChoiceData:
     weight: Tensor
     correction: Tensor | None = None
 
-    def rows(self, which: Tensor) -> "ChoiceData":
+    def rows(self, which: Tensor | slice) -> "ChoiceData":
         """Some of the rows."""
         parts = (self.features, self.items, self.outside, self.clicked, self.session, self.weight)
         features, items, outside, clicked, session, weight = (part[which] for part in parts)
@@ -60,9 +62,11 @@ class ChoicePrior:
         outside_features: names of the outside features that may have one.
         weight_sd: standard deviation of a weight.
         effects: prior of the items' effects; none for no effects.
-        proceed: chance to look at the next place, in (0, 1), towards which places with few clicks are drawn.
+        proceed: chance to look at the next place, in (0, 1), towards which places with few clicks are drawn; for the
+            form `position` the chance to look at place j is drawn towards its j-th power.
         proceed_sd: standard deviation of its logit. step_sd: of the difference between neighbouring places.
-        places: leading places that have a chance of their own; those with clicks enough below them when None.
+        places: leading places that have a logit of their own; those with clicks enough below them when None.
+        form: of examination.
     """
 
     item_features: Sequence[str] = ITEM_FEATURES
@@ -73,6 +77,13 @@ class ChoicePrior:
     proceed_sd: float = 1.0
     step_sd: float = 0.5
     places: int | None = None
+    form: Examination = "depth"
+
+    def logits(self, places: int) -> NDArray[np.float64]:
+        """(places,) logits of looking towards which the leading places are drawn."""
+        power = np.arange(1, places + 1) if self.form == "position" else 1
+        chance = np.broadcast_to(np.maximum(self.proceed**power, 1e-6), places)
+        return np.log(chance) - np.log1p(-chance)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,34 +104,45 @@ class ChoiceFit:
 
 
 def log_likelihood(weights: ChoiceWeights, data: ChoiceData) -> Tensor:
-    """(S,) log chance of what each shopper did."""
-    return _chance_of_outcome(weights.item, weights.outside, weights.proceed, weights.effects, data)
+    """(S,) log chance of what each shopper did.
 
-
-def _chance_of_outcome(item: Tensor, outside: Tensor, proceed: Tensor, effects: Tensor, data: ChoiceData) -> Tensor:
-    """As `log_likelihood`; the parameters may also have a row a slate, which gives the slates' own gradients."""
-    k = data.items.shape[1]
-    own = item if item.dim() == 1 else item[:, :, None]
-    utility = (data.features @ own).reshape(len(data.items), k)
-    utility = utility + effects.index_select(0, data.items.reshape(-1)).reshape(-1, k)
-    utility = utility.masked_fill(data.items == 0, NEVER)
+    All weights but the effects may have a row a slate, which gives the slates' own gradients.
+    """
+    utility = _utility(weights, data)
     if data.correction is not None:
         return next_view_log_chance(utility, data.correction)
-    nothing = (data.outside * outside).sum(1)
-    chances = slate_log_chances(utility, nothing, depth_log_chances(proceed, k))
-    place = torch.where(data.clicked >= 0, data.clicked, k)
-    return chances.gather(1, place[:, None]).squeeze(1)
+    place = torch.where(data.clicked >= 0, data.clicked, utility.shape[1])
+    return weights.log_chance(utility, (data.outside * weights.outside).sum(1), place)
 
 
 @torch.no_grad()
 def choice_chances(weights: ChoiceWeights, data: ChoiceData) -> tuple[Tensor, Tensor]:
     """(S,) log chance of what was done, and (S, K) what slots rank by: log chance of a click, utility of next views."""
-    utility = (data.features @ weights.item + weights.effects[data.items]).masked_fill(data.items == 0, NEVER)
-    if data.correction is not None:
-        return log_likelihood(weights, data), utility
-    nothing = (data.outside * weights.outside).sum(1)
-    chances = slate_log_chances(utility, nothing, depth_log_chances(weights.proceed, utility.shape[1]))
-    return log_likelihood(weights, data), chances[:, :-1]
+    done, ranks = [], []
+    for rows in _pieces(weights.form, data):
+        part = data.rows(rows)
+        utility = _utility(weights, part)
+        done.append(log_likelihood(weights, part))
+        if data.correction is None:
+            utility = weights.log_chances(utility, (part.outside * weights.outside).sum(1))[:, :-1]
+        ranks.append(utility)
+    return torch.cat(done), torch.cat(ranks)
+
+
+def _utility(weights: ChoiceWeights, data: ChoiceData) -> Tensor:
+    """(S, K) of the items; `NEVER` in empty slots."""
+    k, item, effects = data.items.shape[1], weights.item, weights.effects
+    own = item if item.dim() == 1 else item[:, :, None]
+    utility = (data.features @ own).reshape(len(data.items), k)
+    utility = utility + effects.index_select(0, data.items.reshape(-1)).reshape(-1, k)
+    return utility.masked_fill(data.items == 0, NEVER)
+
+
+def _pieces(form: Examination, data: ChoiceData) -> list[slice]:
+    """Rows of the data that the likelihood is worked out for at once, so that an integral's nodes fit into memory."""
+    n, k = data.items.shape
+    size = max(1, _CELLS // (NODES * k)) if form == "position" else max(1, n)
+    return [slice(begin, begin + size) for begin in range(0, max(1, n), size)]
 
 
 class _Parameters:
@@ -138,7 +160,7 @@ class _Parameters:
         intercept = [start if name == "nothing" else 0.0 for name in OUTSIDE_FEATURES]
         wide = [10.0 if name == "nothing" else prior.weight_sd for name in OUTSIDE_FEATURES]
         self.sizes = [len(ITEM_FEATURES), len(OUTSIDE_FEATURES), places + 1, width, own]
-        parts = [np.zeros(self.sizes[0]), np.array(intercept), np.full(places + 1, logit(prior.proceed))]
+        parts = [np.zeros(self.sizes[0]), np.array(intercept), prior.logits(places + 1)]
         spread = [np.full(self.sizes[0], prior.weight_sd), np.array(wide), np.full(places + 1, prior.proceed_sd)]
         if prior.effects is not None:
             spread += [np.full(width, prior.effects.alike), np.full(own, prior.effects.own)]
@@ -146,6 +168,7 @@ class _Parameters:
         self.spread = torch.from_numpy(np.concatenate(spread))
         used = [name in prior.item_features for name in ITEM_FEATURES]
         used += [name in prior.outside_features for name in OUTSIDE_FEATURES]
+        used += [prior.form != "cascade"] * (places + 1)
         self.used = torch.tensor(used + [True] * (len(self.centre) - len(used)), dtype=torch.float64)
         self.vectors = None if prior.effects is None else torch.from_numpy(prior.effects.vectors)
         self.effects_sd = (0.0, 0.0) if prior.effects is None else (prior.effects.alike, prior.effects.own)
@@ -179,18 +202,20 @@ class _Parameters:
         effects = (
             torch.zeros(self.n_items + 1, dtype=torch.float64) if self.vectors is None else self.vectors @ alike + own
         )
-        return ChoiceWeights(item, outside, proceed, torch.cat([torch.zeros(1, dtype=torch.float64), effects[1:]]))
+        effects = torch.cat([torch.zeros(1, dtype=torch.float64), effects[1:]])
+        return ChoiceWeights(item, outside, proceed, effects, self.prior.form)
 
     def penalty(self, free: Tensor, proceed: Tensor) -> Tensor:
-        """Minus the log prior. Of the hazards the last is drawn to the prior, each other one to its neighbour."""
+        """Minus the log prior. Of the logits of looking the last is drawn to the prior, each other to its neighbour."""
         head = self.sizes[0] + self.sizes[1]
         places = self.sizes[2]
         loose = torch.cat([free[:head], free[head + places - 1 :]])
-        return 0.5 * (loose.square().sum() + ((proceed[1:] - proceed[:-1]) / self.prior.step_sd).square().sum())
+        away = proceed - self.centre[head : head + places]
+        return 0.5 * (loose.square().sum() + ((away[1:] - away[:-1]) / self.prior.step_sd).square().sum())
 
 
 def _places_with_evidence(data: ChoiceData) -> int:
-    """Leading places below which enough clicks fell for a hazard of their own."""
+    """Leading places below which enough clicks fell for a logit of their own."""
     if data.correction is not None:
         return 0
     hit = data.clicked >= 0
@@ -240,18 +265,30 @@ def _most_likely(parameters: _Parameters, data: ChoiceData, begin: NDArray[np.fl
     """(P,) parameters, as differences from the prior's centre."""
     spread = parameters.spread.numpy()
     unit = 1 / np.sqrt(parameters.curvature)  # evens out the curvature, which saves most of the steps
+    pieces = [data.rows(rows) for rows in _pieces(parameters.prior.form, data)]
 
     def loss(steps: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         at = torch.from_numpy(steps * unit).requires_grad_()
-        weights = parameters.weights(at)
-        value = -(log_likelihood(weights, data) * data.weight).sum() + parameters.penalty(at, weights.proceed)
+        value = parameters.penalty(at, parameters.weights(at).proceed)
         value.backward()
+        total = value.item()
+        for part in pieces:
+            value = -(log_likelihood(parameters.weights(at), part) * part.weight).sum()
+            value.backward()
+            total += value.item()
         assert at.grad is not None
-        return value.item(), at.grad.numpy() * unit
+        return total, at.grad.numpy() * unit
 
     options = {"maxiter": 300, "ftol": 1e-8, "maxcor": 20}
     best = minimize(loss, begin / spread / unit, jac=True, method="L-BFGS-B", options=options)
     return best.x * unit * spread
+
+
+def _curvature(of: Callable[[Tensor], Tensor], at: Tensor) -> Tensor:
+    """(P, P) second derivatives."""
+    found = torch.autograd.functional.hessian(of, at)
+    assert isinstance(found, Tensor)
+    return found
 
 
 def _errors(parameters: _Parameters, weights: ChoiceWeights, data: ChoiceData) -> dict[str, NDArray[np.float64]]:
@@ -268,23 +305,26 @@ def _errors(parameters: _Parameters, weights: ChoiceWeights, data: ChoiceData) -
     sizes = parameters.sizes[:3]
     theta = torch.cat([weights.item, weights.outside, weights.proceed])
 
-    def loss(at: Tensor) -> Tensor:
-        item, outside, proceed = at.split(sizes)
-        free = (at - parameters.centre[: len(at)]) / parameters.spread[: len(at)]
-        return (
-            parameters.penalty(free, proceed)
-            - (_chance_of_outcome(item, outside, proceed, weights.effects, part) * part.weight).sum()
-        )
+    def chance(at: Tensor, of: ChoiceData) -> Tensor:
+        item, outside, proceed = at.split(sizes, dim=-1)
+        return log_likelihood(ChoiceWeights(item, outside, proceed, weights.effects, weights.form), of)
 
-    curvature = torch.autograd.functional.hessian(loss, theta)
-    assert isinstance(curvature, Tensor)
-    each = theta.expand(len(data.items), -1).clone().requires_grad_()
-    item, outside, proceed = each.split(sizes, dim=1)
-    _chance_of_outcome(item, outside, proceed, weights.effects, data).sum().backward()
-    assert each.grad is not None
+    def prior(at: Tensor) -> Tensor:
+        free = (at - parameters.centre[: len(at)]) / parameters.spread[: len(at)]
+        return parameters.penalty(free, at[-sizes[2] :])
+
+    curvature = _curvature(prior, theta)
+    for rows in _pieces(weights.form, part):
+        piece = part.rows(rows)
+        curvature -= _curvature(lambda at, of=piece: (chance(at, of) * of.weight).sum(), theta)
+    slopes = []
+    for rows in _pieces(weights.form, data):
+        piece = data.rows(rows)
+        each = theta.expand(len(piece.items), -1).clone().requires_grad_()
+        slopes.append(torch.autograd.grad(chance(each, piece).sum(), each)[0])
     number = torch.unique(data.session, return_inverse=True)[1]
     by_session = torch.zeros(int(number.max()) + 1, len(theta), dtype=torch.float64)
-    by_session.index_add_(0, number, each.grad * data.weight[:, None])
+    by_session.index_add_(0, number, torch.cat(slopes) * data.weight[:, None])
     used = parameters.used[: len(theta)] > 0
     bread = torch.linalg.inv(curvature[used][:, used])
     cover = bread @ (by_session[:, used].T @ by_session[:, used]) @ bread

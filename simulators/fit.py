@@ -1,34 +1,32 @@
 """Fit a shopper on a log: how shoppers look, choose, buy and leave, what the log told, and what had to be assumed."""
 
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from ..datasets.log import ShopLog
 from ..encoders.state import StateEncoder
 from ..errors import EvidenceError
+from .choice_evidence import all_clicked, choice_evidence
 from .ensemble import drawn_shoppers, member_parts, resampled
+from .examination import FORMS, Examination
 from .fit_judged import judged, judged_after
 from .fitted import FittedShopper, ShopperModel
 from .foretold import Foretells
-from .gaps import gaps, slates_are_short
+from .gaps import gaps
 from .learn import LearnedChoice, Strengths, arrivals, learn_again, learn_choice, nothing_for_click_rate
 from .learn_after import Rest
 from .members import Parts
 from .observed import After
 from .occasions import Occasions, following_views, next_views
-from .priors import LEARNED, Evidence, Priors, evidence_table
+from .priors import Evidence, Priors, evidence_table
 from .quantities_fit import Bought
 from .replay import Progress
 from .report import parameter_table, quantity_rows, records, return_rows
 from .returning import Revisits
-
-ALL_CLICKED = 0.98
-"""Share of slates clicked above which a log is taken to hold only those that were."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +35,9 @@ class FitConfig:
 
     priors: Priors = field(default_factory=Priors)
     """What is assumed where the log is silent."""
+    examination: Examination | Literal["auto"] = "depth"
+    """How shoppers look over a slate, see `examination`; "auto" takes the form that foretells the latest tenth of the
+    slates learnt from best. The boosted family knows "depth" only."""
     held_out: float = 0.2
     """Share of the sessions, the latest, kept aside to judge the fit by, in [0, 0.9]; the shopper never learns them."""
     seed: int = 0
@@ -68,6 +69,8 @@ class FitConfig:
     """Standard deviation of what an item has of its own beyond that, in logits; choices estimate theirs from here."""
 
     def __post_init__(self) -> None:
+        if self.examination not in ("auto", *FORMS):
+            raise ValueError(f"examination must be one of {', '.join(FORMS)} or auto, got {self.examination!r}")
         if not 0 <= self.held_out <= 0.9:
             raise ValueError(f"held_out must be in [0, 0.9], got {self.held_out}")
         if self.members < 0:
@@ -120,9 +123,11 @@ def fit_shopper(
     rng = np.random.default_rng(config.seed)
     ground = Ground.of(log, config, later, rng)
     train, occasions, weight = ground.log, ground.occasions, ground.weight
-    learned = learn_choice(train, occasions, encoder, weight, config.priors, config.strengths, progress)
+    known = weight, config.priors, config.strengths, config.examination
+    learned = learn_choice(train, occasions, encoder, *known, progress)
     shopper, evidence, parameters = _assembled(ground, encoder, learned, config, rng, progress)
     shopper.report = ground.report(shopper, evidence, parameters, config.seed, progress)
+    shopper.report["forms"] = learned.form.table
     if ground.held is not None:
         # Visits are counted from where the log begins that was learnt from.
         visits = Revisits.of(log if later is None else later, ground.held)
@@ -179,7 +184,7 @@ class Ground:
     @property
     def click_rate_known(self) -> bool:
         """Whether the log tells how often a slate is not clicked."""
-        return self.from_slates and not _all_clicked(self.log)
+        return self.from_slates and not all_clicked(self.log)
 
     def report(
         self,
@@ -289,10 +294,10 @@ def _assembled(
     if not ground.click_rate_known:
         model = _with_click_rate(model, encoder, priors)
     shopper, fit = FittedShopper(model, encoder), learned.fit
-    looking = choice_evidence(log, occasions, fit.weights.proceed, fit.errors["proceed"], priors)
+    looking = choice_evidence(log, occasions, fit.weights.proceed, fit.errors["proceed"], priors, fit.weights.form)
     parameters = parameter_table(fit, whole.funnel.fits, whole.leaving.fit, learned.scaling, ground.from_slates)
     parameters += [*quantity_rows(whole.quantities.fit), *return_rows(whole.returning.fit)]
-    return shopper, [*looking, learned.drift.evidence(priors), *whole.evidence], parameters
+    return shopper, [learned.form.evidence, *looking, learned.drift.evidence(priors), *whole.evidence], parameters
 
 
 def _with_click_rate(model: ShopperModel, encoder: StateEncoder, priors: Priors) -> ShopperModel:
@@ -304,53 +309,6 @@ def _with_click_rate(model: ShopperModel, encoder: StateEncoder, priors: Priors)
         model = replace(model, members=Parts.stacked(members))
     nothing = nothing_for_click_rate(FittedShopper(model, encoder), priors.click_rate, priors.slate_size)
     return replace(model, choice=model.choice.with_nothing(nothing))
-
-
-def _all_clicked(log: ShopLog) -> bool:
-    """Whether slates were kept only where they were clicked, so that the log cannot tell how often they are not."""
-    return float((log.slates.clicked >= 0).mean()) > ALL_CLICKED
-
-
-def choice_evidence(
-    log: ShopLog, occasions: Occasions, proceed: Tensor, errors: NDArray[np.float64], priors: Priors
-) -> list[Evidence]:
-    """What the click rate and the depth looked to rest on.
-
-    Args:
-        log: the sessions.
-        occasions: slates or next views of it.
-        proceed: (H + 1,) logits of looking on, see `choice.by_place`.
-        errors: (H + 1,) their standard errors.
-        priors: what was assumed.
-    """
-    if occasions.correction is not None:
-        why = slates_are_short(log)
-        rows = [
-            Evidence("choice among items", LEARNED, f"{len(occasions)} next views", float("nan")),
-            Evidence.assumed("click rate of a popular slate", why, "click_rate", priors),
-            Evidence.assumed("chance to look at the next place", why, "position_decay", priors),
-        ]
-        if not len(log.slates):  # the first slate ends what a shopper brings along
-            rows.append(Evidence.assumed("views brought along at most", why, "arrival_views", priors))
-        return rows
-    hit = log.slates.clicked >= 0
-    count = f"{hit.sum()} clicks on {len(hit)} slates"
-    if _all_clicked(log):
-        rows = [Evidence.assumed("click rate of a popular slate", count, "click_rate", priors)]
-    else:
-        rows = [Evidence.rate("click rate of a logged slate", int(hit.sum()), len(hit), count)]
-    below = [int((log.slates.clicked > place).sum()) for place in range(len(proceed))]
-    for place in {0, len(proceed) // 2, len(proceed) - 1}:
-        if place == len(proceed) - 1 and not occasions.items[:, place + 1 :].any():
-            words = "chance to look at the next place"
-            rows.append(Evidence.assumed(words, "no slate is longer", "position_decay", priors))
-            continue
-        middle, margin = float(proceed[place]), 1.96 * float(errors[place])
-        low, value, high = (float(torch.sigmoid(torch.tensor(middle + side * margin))) for side in (-1, 0, 1))
-        words = f"chance to look on from place {place + 1}" + (" and below" if place == len(proceed) - 1 else "")
-        words += "" if below[place] else " (drawn to prior position_decay)"
-        rows.append(Evidence(words, LEARNED, f"{below[place]} clicks below", value, low, high))
-    return rows
 
 
 def _counts(log: ShopLog, from_slates: bool, occasions: int) -> dict[str, Any]:

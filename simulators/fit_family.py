@@ -82,13 +82,15 @@ def fit(
 
     Returns:
         The shopper; its `report` holds `evidence` (what was learned, what assumed), `parameters`, `held_out`,
-        `calibration` and `counts`, lists of plain rows, which are also in the artefact's facts; of the family
-        "transformer" also `returns` and `quantities`, their calibration, where these were fitted.
+        `calibration` and `counts`, and with an encoder `forms` (of examination, where they were compared) and `returns`
+        and `quantities` (their calibration, where these were fitted): lists of plain rows, which are also in the
+        artefact's facts.
 
     Raises:
         EvidenceError: the log holds too few clicks on slates and too few views.
         ArtefactError: `out` holds something else, or other settings, or the encoder cannot be stored.
-        ValueError: the family needs an encoder and none is given, or the other way round.
+        ValueError: the family needs an encoder and none is given, or the other way round; or it lacks the form of
+            examination asked for.
     """
     if family not in get_args(Family):
         raise ValueError(f"family must be one of {', '.join(get_args(Family))}, got {family!r}")

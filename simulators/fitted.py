@@ -7,6 +7,7 @@ of an ensemble.
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from ..datasets.log import ShopLog
 from ..encoders.state import StateEncoder
 from ..errors import EvidenceError
 from .choice import ChoiceWeights
+from .examination import look_and_choose
 from .features import ItemFacts, Scaling, item_features, outside_features
 from .foretold import Foretold
 from .funnel import Stage, outcome_codes
@@ -24,13 +26,13 @@ from .leaving import Leaving, leaving_features, mean_match
 from .members import Expected, Parts, expected
 from .observed import Observed
 from .quantities import Quantities
-from .randomness import gumbel, uniform
+from .randomness import uniform
 from .replay import Progress
 from .returning import Returning, features_of_state
 from .shopper import Response, ShopperState, TokenBatch
 from .trail import Trail, trail_of
 
-_ARRIVAL, _LUCK, _CHOICE, _MEMBER, _RETURN = 1, 2, 3, 4, 5  # streams of random numbers
+_ARRIVAL, _LUCK, _MEMBER, _RETURN = 1, 2, 4, 5  # streams of random numbers; 3 and 16 are those of `examination`
 _REFITTED = ("choice", "cart", "purchase", "leaving", "dwell", "returning", "quantities")  # for each member
 _CELLS = 1_000_000  # shoppers x items scored at once by `choice_scores`
 
@@ -86,7 +88,8 @@ class ChoiceScores:
     Attributes:
         utility: (B, N + 1) float32 utility of choosing the item.
         outside: (B,) float32 utility of choosing nothing: of a slate looked at whole, item i is clicked with chance
-            exp(utility_i) / (exp(outside) + sum over the slate of exp(utility)).
+            exp(utility_i) / (exp(outside) + sum over the slate of exp(utility)); in a cascade or dbn, once it is looked
+            at, with chance sigmoid(utility_i - outside).
         cart_chance: (B, N + 1) chance of a cart given a click.
         purchase_chance: (B, N + 1) chance of a purchase given a click.
         quantity: (N + 1,) how many are bought on average when it is; by default 1.
@@ -222,7 +225,7 @@ class FittedShopper:
         return drawn_below(shopper, _MEMBER, self.members) if self.drawn else None
 
     def looked(self, k: int) -> Tensor:
-        """(k,) chance that each place of a slate is looked at; the first 1, then falling."""
+        """(k,) chance that each place of a slate is looked at while nothing is clicked."""
         return self.model.choice.looked(k)
 
     def reset(self, seeds: Tensor) -> FittedState:
@@ -276,15 +279,15 @@ class FittedShopper:
         assert parts is not None
         scaled = self.scaled(state.memory.state, state.trail, slate)
         luck = uniform(state.seed, state.step, _LUCK, 6)
-        examined = (luck[:, :1] < parts.choice.looked(slate.shape[1], who)) & (slate > 0)
-        noise = gumbel(state.seed, state.step, _CHOICE, 1 + slate.shape[1])
-        appeal = torch.where(examined, parts.choice.utility(scaled, slate, who) + noise[:, 1:], -math.inf)
-        best, place = appeal.max(1)
-        hit = best > parts.choice.nothing(outside_features(state.trail), who) + noise[:, 0]
-        item, chosen = slate[rows, place], scaled[rows, place]
+        utility = parts.choice.utility(scaled, slate, who)
+        nothing = parts.choice.nothing(outside_features(state.trail), who)
+        drawn = partial(uniform, state.seed, state.step)
+        looking = parts.choice.form, utility, nothing, parts.choice.logits(who)
+        examined, clicked = look_and_choose(*looking, luck[:, 0], drawn)
+        examined, hit = examined & (slate > 0), clicked >= 0
+        item, chosen = slate[rows, clicked], scaled[rows, clicked]
         carted = hit & (luck[:, 1] < parts.cart.chance(chosen, item, who))
         purchased = carted & (luck[:, 2] < parts.purchase.chance(chosen, item, who))
-        clicked = torch.where(hit, place, -1)
         outcome = outcome_codes(clicked, carted, purchased)
         mean, spread = (parts.dwell[outcome] if who is None else parts.dwell[who, outcome]).unbind(1)
         dwell = torch.exp(mean + spread * torch.special.ndtri(luck[:, 3]))

@@ -14,11 +14,13 @@ from numpy.typing import NDArray
 from ..datasets.log import ShopLog
 from ..datasets.tokens import Ints
 from ..encoders.state import StateEncoder
-from .choice import ChoiceWeights, depth_log_chances, slate_log_chances
+from .choice import ChoiceWeights
 from .choice_fit import ChoiceData, ChoiceFit, ChoicePrior, fit_choice
 from .drift import Drift, faded, find_drift
+from .examination import Examination, click_log_chances
 from .features import ITEM_FEATURES, OUTSIDE_FEATURES, ItemFacts, Scaling, item_facts, outside_features
 from .fitted import Arrivals, FittedShopper
+from .form_choice import FormChoice, chosen_form
 from .logistic import ItemEffects
 from .observed import shopper_numbers
 from .occasions import MATCH, POPULARITY, Occasions, bent, views
@@ -80,7 +82,7 @@ class LearnedChoice:
     Attributes:
         fit: weights and errors. prior: what was believed before. rivals: simpler models by name.
         facts: of the items. scaling: of features. seen: the replay. data: what the likelihood read.
-        drift: how fast interests fade.
+        drift: how fast interests fade. form: of examination, and whence it comes.
     """
 
     fit: ChoiceFit
@@ -91,6 +93,7 @@ class LearnedChoice:
     seen: Replay
     data: ChoiceData
     drift: Drift
+    form: FormChoice
 
 
 def learn_choice(
@@ -100,6 +103,7 @@ def learn_choice(
     weight: NDArray[np.float64],
     priors: Priors,
     strengths: Strengths,
+    examination: Examination | Literal["auto"] = "depth",
     progress: Progress | None = None,
 ) -> LearnedChoice:
     """Fit examination and choice, and their rivals, on occasions of a log.
@@ -111,6 +115,7 @@ def learn_choice(
         weight: (sessions,) how often each session counts.
         priors: of how far shoppers look.
         strengths: of the priors of weights.
+        examination: form, or "auto", see `form_choice.chosen_form`.
         progress: told of steps.
     """
     n_items, session = log.catalogue.n_items, occasions.session
@@ -126,6 +131,10 @@ def learn_choice(
     scaling = Scaling.of(seen.raw, filled, bend)
     data = occasions.data(seen, scaling, weight[session])
     full = ChoicePrior(weight_sd=strengths.weight, effects=strengths.effects(encoder), proceed=priors.position_decay)
+    form = chosen_form(examination, log, data, full, n_items, progress)
+    # Where all is assumed, each place of the assumed slate has the chance that the prior gives it.
+    places = None if occasions.correction is None or form.form != "position" else priors.slate_size - 1
+    full = replace(full, form=form.form, places=places)
     if progress:
         progress(0, 1 + len(RIVALS), "fitting examination and choice")
     fit, rivals = fit_choice(data, full, n_items), {}
@@ -142,7 +151,7 @@ def learn_choice(
         prior = strengths.of(effects, encoder)
         less = replace(full, item_features=items, outside_features=outside, effects=prior)
         rivals[name] = fit_choice(data, less, n_items, errors=False, start=fit).weights
-    return LearnedChoice(fit, full, rivals, facts, scaling, seen, data, drift)
+    return LearnedChoice(fit, full, rivals, facts, scaling, seen, data, drift, form)
 
 
 def learn_again(learned: LearnedChoice, weight: NDArray[np.float64]) -> ChoiceFit:
@@ -221,23 +230,25 @@ def nothing_for_click_rate(shopper: FittedShopper, rate: float, k: int, shoppers
     slate = best.expand(shoppers, -1)
     utility = model.choice.utility(shopper.scaled(state.memory.state, state.trail, slate), slate).double()
     rest = (outside_features(state.trail) @ model.choice.with_nothing(0.0).outside).double()
-    return level_of_nothing(utility, rest, model.choice.proceed.double(), rate)
+    return level_of_nothing(utility, rest, model.choice.proceed.double(), rate, model.choice.form)
 
 
 @torch.no_grad()
-def level_of_nothing(utility: torch.Tensor, rest: torch.Tensor, proceed: torch.Tensor, rate: float) -> float:
+def level_of_nothing(
+    utility: torch.Tensor, rest: torch.Tensor, proceed: torch.Tensor, rate: float, form: Examination = "depth"
+) -> float:
     """What must be added to the utility of clicking nothing for slates to be clicked at a given rate.
 
     Args:
         utility: (S, K) of the items.
         rest: (S,) of nothing, as it stands.
-        proceed: (H + 1,) logits of looking on, see `choice.by_place`.
+        proceed: (H + 1,) logits of looking, see `examination`.
         rate: wanted, in (0, 1).
+        form: of examination.
     """
-    depth = depth_log_chances(proceed, utility.shape[1])
     low, high = -50.0, 50.0
     for _ in range(60):  # halving 100 nats to far below what float32 tells apart
         middle = (low + high) / 2
-        clicks = 1 - float(slate_log_chances(utility, rest + middle, depth)[:, -1].exp().mean())
+        clicks = 1 - float(click_log_chances(form, utility, rest + middle, proceed)[:, -1].exp().mean())
         low, high = (middle, high) if clicks > rate else (low, middle)
     return (low + high) / 2

@@ -10,13 +10,13 @@ Shapes: M members, B shoppers, K slots, F item features, O outside features, A a
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, Self
 
 import torch
 from torch import Tensor
 
-from .choice import ChoiceWeights, depth_log_chances, slate_log_chances
+from .choice import ChoiceWeights
 from .funnel import Stage
 from .leaving import Leaving
 from .quantities import Quantities
@@ -93,8 +93,7 @@ def expected(parts: Parts, scaled: Tensor, outside: Tensor, slate: Tensor, price
     features, items = scaled.repeat(members, 1, 1), slate.repeat(members, 1)
     utility = parts.choice.utility(features, items, who)
     nothing = parts.choice.nothing(outside.repeat(members, 1), who)
-    depth = depth_log_chances(parts.choice.proceed, k)[who]
-    click = slate_log_chances(utility, nothing, depth)[:, :k].exp() * (items > 0)
+    click = parts.choice.log_chances(utility, nothing, who)[:, :k].exp() * (items > 0)
     by_slot = who.repeat_interleave(k)
     cart, purchase = (
         stage.chance(features.flatten(0, 1), items.flatten(), by_slot).reshape(-1, k)
@@ -115,10 +114,14 @@ def _stacked(parts: Sequence[Any]) -> Any:
     first = parts[0]
     if isinstance(first, Tensor):
         return torch.stack(list(parts))
-    return type(first)(**{one.name: torch.stack([getattr(part, one.name) for part in parts]) for one in fields(first)})
+    if not is_dataclass(first):
+        return first  # a setting, which all members share
+    return type(first)(**{one.name: _stacked([getattr(part, one.name) for part in parts]) for one in fields(first)})
 
 
 def _row(part: Any, number: int) -> Any:
     if isinstance(part, Tensor):
         return part[number]
-    return type(part)(**{one.name: getattr(part, one.name)[number] for one in fields(part)})
+    if not is_dataclass(part):
+        return part
+    return type(part)(**{one.name: _row(getattr(part, one.name), number) for one in fields(part)})

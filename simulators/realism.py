@@ -15,8 +15,8 @@ from ..datasets.log import ShopLog
 from ..datasets.tokens import Ints
 from ..errors import EvidenceError
 from .calibration import calibration_errors, calibration_table
+from .choice_evidence import ALL_CLICKED
 from .distances import Measure, distance_table, halvings
-from .fit import ALL_CLICKED
 from .foretold import Foretells, Foretold
 from .likelihood import auc_intervals, slate_likelihood
 from .replay import Progress

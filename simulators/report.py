@@ -7,6 +7,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from .choice_fit import ChoiceFit
+from .examination import Examination
 from .features import ITEM_FEATURES, OUTSIDE_FEATURES, SCALED, Scaling
 from .funnel import FUNNEL_FEATURES
 from .leaving import LEAVING_FEATURES
@@ -37,10 +38,8 @@ def parameter_table(
     if from_slates:
         rows += _rows("choice", OUTSIDE_FEATURES, choice.weights.outside.numpy(), choice.errors["outside"], {})
         proceed = choice.weights.proceed.numpy()
-        places = [f"look_on_from_{place + 1}" for place in range(len(proceed) - 1)] + [
-            f"look_on_from_{len(proceed)}_on"
-        ]
-        rows += _rows("examination", places, proceed, choice.errors["proceed"], {})
+        names = looking_names(choice.weights.form, len(proceed))
+        rows += _rows("examination", names, proceed[: len(names)], choice.errors["proceed"][: len(names)], {})
     for step, fit in funnel.items():
         rows += _rows(step, ("always", *FUNNEL_FEATURES), fit.weights, fit.errors, unit_of)
     if leaving is not None:
@@ -61,6 +60,14 @@ def return_rows(fit: ReturnFit | None) -> list[dict[str, Any]]:
 def quantity_rows(fit: QuantityFit | None) -> list[dict[str, Any]]:
     """Rows as of `parameter_table` of quantities, in logs; none where they were not fitted."""
     return [] if fit is None else _rows("quantity", (*QUANTITY_FEATURES, "log_spread"), fit.theta, fit.errors, {})
+
+
+def looking_names(form: Examination, count: int) -> list[str]:
+    """Names of the logits of looking, of which the last holds for all further places; a cascade has none."""
+    if form == "cascade":
+        return []
+    words = "look_at" if form == "position" else "look_on_from"
+    return [f"{words}_{place}" for place in range(1, count)] + [f"{words}_{count}_on"]
 
 
 def _rows(

@@ -35,7 +35,8 @@ from slatewise.simulators import (
 from slatewise.simulators.boosted_choice import Offers, log_chances, slopes
 from slatewise.simulators.boosted_hazards import fit_hazard
 from slatewise.simulators.boosted_looks import Looks
-from slatewise.simulators.choice import NEVER, depth_log_chances
+from slatewise.simulators.choice import NEVER
+from slatewise.simulators.examination import depth_log_chances
 from slatewise.simulators.hand_features import CHOICE_COLUMNS, ITEM_COLUMNS, RECENT, item_columns, learn_tables
 from slatewise.simulators.occasions import Occasions
 from slatewise.simulators.priors import ASSUMED, LEARNED

@@ -6,14 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from slatewise.simulators.choice import (
-    NEVER,
-    ChoiceWeights,
-    depth_log_chances,
-    next_view_log_chance,
-    slate_log_chances,
-)
+from slatewise.simulators.choice import NEVER, ChoiceWeights, next_view_log_chance
 from slatewise.simulators.choice_fit import ChoiceData, ChoicePrior, fit_choice, log_likelihood
+from slatewise.simulators.examination import depth_log_chances, slate_log_chances
 from slatewise.simulators.features import ITEM_FEATURES, OUTSIDE_FEATURES
 from slatewise.simulators.logistic import ItemEffects, fit_logistic, logit, sigmoid
 

@@ -32,7 +32,7 @@ from slatewise.simulators import (
     save_known_truth,
     slate_likelihood,
 )
-from slatewise.simulators.choice import depth_log_chances, slate_log_chances
+from slatewise.simulators.examination import depth_log_chances, slate_log_chances
 from slatewise.simulators.features import ITEM_FEATURES, outside_features
 from slatewise.simulators.learn import nothing_for_click_rate
 from slatewise.simulators.likelihood import bootstrap_mean, within_slate_auc
