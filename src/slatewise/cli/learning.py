@@ -11,6 +11,7 @@ from .console import Reporter, checked, reported
 from .inputs import HELD_OUT
 from .options import (
     EncoderFolder,
+    Examination,
     Family,
     Force,
     HeldOut,
@@ -48,6 +49,10 @@ def fit(
         int,
         typer.Option(min=0, help="Members of the ensemble, each fitted on shoppers drawn anew; 0 for none."),
     ] = 10,
+    examination: Annotated[
+        Examination,
+        typer.Option(help="How a slate is looked over; `auto`: the form that foretells later slates learnt from best."),
+    ] = Examination.depth,
     report: Annotated[
         bool, typer.Option("--report", help="Write realism.html into OUT: how far the shoppers can be believed.")
     ] = False,
@@ -67,6 +72,10 @@ def fit(
     shoppers are: they take the real ones' places in the sessions held out.
 
     **Assumes** what a log cannot tell: named priors with ranges, which `--click-rate` and `--slates-per-session` set.
+
+    **Four forms of examination**: `depth` looks to a depth and compares what it saw; `position` looks at each place by
+    itself; `cascade` clicks the first item good enough; `dbn` is a cascade that may stop looking. `boosted` looks to a
+    depth.
 
     **Two families**, so that no agent is judged by its teacher alone: train in one, and give the other to `evaluate
     --judge`. `boosted` needs no encoder. It learns from the half of the shoppers that `transformer` leaves to its
@@ -88,6 +97,7 @@ def fit(
             held_out=held_out,
             seed=seed,
             members=members,
+            examination=examination.value,
             priors={name: value for name, value in priors.items() if value is not None},
             force=force,
         )

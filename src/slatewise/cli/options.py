@@ -21,6 +21,16 @@ class Family(StrEnum):
     boosted = "boosted"
 
 
+class Examination(StrEnum):
+    """How shoppers look over a slate."""
+
+    depth = "depth"
+    position = "position"
+    cascade = "cascade"
+    dbn = "dbn"
+    auto = "auto"
+
+
 class ShoppersOf(StrEnum):
     """Halves of the shoppers, by a hash of their ids."""
 

@@ -64,12 +64,15 @@ def show_evidence(reporter: Reporter, facts: Mapping[str, Any]) -> None:
     for row in facts.get("evidence", []):
         rows.append((row["quantity"], f"{row['source']} ({row['evidence']})", _range(row)))
     reporter.table("What is known of the shoppers", ["quantity", "whence", "value [range]"], rows)
-    held_out = facts.get("held_out") or []
-    if held_out:
-        reporter.table("On held-out slates", list(held_out[0]), [_cells(row) for row in held_out])
-    for name, title in (("returns", "Visits followed by another"), ("quantities", "How many were bought at once")):
-        if judged := facts.get(name):
-            reporter.table(f"{title}, in held-out sessions", list(judged[0]), [_cells(row) for row in judged])
+    tables = (
+        ("forms", "Forms of examination, on the latest slates learnt from"),
+        ("held_out", "On held-out slates"),
+        ("returns", "Visits followed by another, in held-out sessions"),
+        ("quantities", "How many were bought at once, in held-out sessions"),
+    )
+    for name, title in tables:
+        if found := facts.get(name):
+            reporter.table(title, list(found[0]), [_cells(row) for row in found])
 
 
 def _range(row: Mapping[str, Any]) -> str:

@@ -138,6 +138,7 @@ def fit_command(
     seed: int,
     priors: Mapping[str, Any],
     members: int = 10,
+    examination: str = "depth",
     force: bool = False,
 ) -> dict[str, Any]:
     """`fit`, with an encoder of the shopper's own pretrained first where none is named.
@@ -150,7 +151,9 @@ def fit_command(
 
     boosted = family == "boosted"
     with checked():
-        settings = {"seed": seed, "priors": Priors(**priors), "members": members}
+        settings = {"seed": seed, "priors": Priors(**priors), "members": members, "examination": examination}
+        if boosted and examination != "depth":
+            raise ValueError("boosted shoppers look to a depth; leave --examination out")
         if boosted and not (encoder is None and text_model is None):
             raise ValueError("boosted shoppers have no encoder; leave --encoder and --text-model out")
     if encoder is None and not boosted:
