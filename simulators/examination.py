@@ -8,8 +8,8 @@ With u_j the utility of the item in place j, u_0 that of clicking nothing, and `
   1974, for the choice.
 - `position`: looks at each place by itself, with chance sigmoid(proceed_j), and then chooses among what was looked at
   and nothing by a multinomial logit. The position-based model (Richardson, Dominowska and Ragno, "Predicting clicks",
-  WWW 2007; Craswell et al. 2008) for slates of one click at most; as a model of choice that of Abaluck and
-  Adams-Prassl, "What do consumers consider before they choose?", QJE 2021, section 2.
+  WWW 2007; Craswell et al. 2008) for slates of one click at most; as a model of choice the alternative-specific
+  consideration of Abaluck and Adams-Prassl, "What do consumers consider before they choose?", QJE 2021.
 - `cascade`: looks at the items from the top, clicks each that it looks at with chance sigmoid(u_j - u_0), and goes on
   to the next as long as nothing was clicked; `proceed` has no say. Craswell et al. 2008.
 - `dbn`: as the cascade, but goes on from an item that was not clicked with chance sigmoid(proceed_j) only. Chapelle and

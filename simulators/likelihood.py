@@ -71,7 +71,7 @@ def within_slate_auc(chances: Tensor, data: ChoiceData | Foretold) -> float:
         chances: (S, K) what items are ranked by.
         data: the slates, and what was clicked.
     """
-    _, won = _won(chances, data)
+    _, won = slates_won(chances, data)
     return float(won.mean()) if len(won) else float("nan")
 
 
@@ -85,14 +85,14 @@ def auc_intervals(seen: Foretold, *, resamples: int = 1000, seed: int = 0) -> di
     """
     found = {}
     for name, (_, chances) in seen.choices.items():
-        rows, won = _won(chances, seen)
+        rows, won = slates_won(chances, seen)
         owner = np.unique(seen.shopper[rows.numpy()], return_inverse=True)[1]
         nothing = (float("nan"), float("nan"))
         found[name] = bootstrap_mean(won.numpy(), owner, resamples, seed) if len(won) else nothing
     return found
 
 
-def _won(chances: Tensor, data: ChoiceData | Foretold) -> tuple[Tensor, Tensor]:
+def slates_won(chances: Tensor, data: ChoiceData | Foretold) -> tuple[Tensor, Tensor]:
     """Slates clicked that hold another item, and the share of their other items that the one clicked ranks above."""
     hit = torch.nonzero(data.clicked >= 0).squeeze(1)
     chances, items, clicked = chances[hit], data.items[hit], data.clicked[hit]

@@ -1,6 +1,7 @@
 """The loop from the command line: every step in turn on a tiny shop, and back from the server to a log."""
 
 import json
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -13,6 +14,8 @@ import httpx
 import pandas as pd
 import pytest
 
+from slatewise.cli.console import Reporter
+from slatewise.cli.showing import show_evidence
 from slatewise.datasets.log import ShopLog
 
 STEPS = ["ingest", "pretrain", "fit", "train", "evaluate", "export"]
@@ -64,6 +67,29 @@ def test_shoppers_of_the_second_family_need_no_encoder_and_judge(
     judged = command(*evaluate, "--json")
     assert judged.code == 0, judged
     assert {row["simulator"] for row in judged.json["summary"]} == {"fitted shopper", "second family"}
+
+
+def test_the_form_of_examination_is_named_and_where_it_comes_from(
+    loop: Any, command: Callable[..., Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["fit", loop / "log", "--encoder", loop / "encoder", "--members", 0, "--json"]
+    found = {}
+    for form in ("cascade", "auto"):
+        answer = command(*words, "--examination", form, "--out", tmp_path / form)
+        assert answer.code == 0, answer
+        found[form] = answer.json["evidence"][0]
+    assert found["cascade"]["quantity"] == "form of examination: cascade"
+    assert (found["cascade"]["source"], found["cascade"]["evidence"]) == ("assumed", "asked for")
+    assert re.search("later slates$|too few to choose a form by$", found["auto"]["evidence"])
+    row = {"form": "dbn", "log_likelihood": -0.9244, "gain": 0.0064, "low": 0.0013, "high": 0.0142}
+    show_evidence(Reporter(False, False), {"evidence": [found["cascade"]], "forms": [row]})
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "form of examination: cascade" in shown
+    assert "Forms of examination, on the latest slates learnt from" in shown
+    assert "0.0013" in shown
+    boosted = command("fit", loop / "log", "--family", "boosted", "--examination", "dbn", "--out", tmp_path / "no")
+    assert boosted.code == 2
+    assert "boosted shoppers look to a depth" in boosted.stderr
 
 
 @pytest.mark.parametrize("step", STEPS)
