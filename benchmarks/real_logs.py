@@ -1,5 +1,6 @@
 """Public logs that the studies read, each from the folder where its files lie, as ordinary log artefacts."""
 
+import zlib
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,7 +27,11 @@ _JD_EVENTS = {
     "cart": "cart",
     "order": "purchase",
 }
+_TMALL_EVENTS = {"click": "view", "fav": "view", "cart": "cart", "buy": "purchase"}
 _HOUR = 3_600
+_NO_BOTS = 1e6  # actions a minute: a log by the day has them all in one moment
+TRIVAGO_SESSIONS, TMALL_SHOPPERS = 20_000, 5_000
+"""Sessions and shoppers that are read at most; of more, those whose ids have the lowest checksums."""
 
 
 def gmerch(data: Path, scratch: Path) -> ShopLog:
@@ -70,10 +75,72 @@ def jd_micro(data: Path, scratch: Path) -> ShopLog:
     return ingest(path, scratch / "jd_micro", source="table", config=config)
 
 
+def trivago(data: Path, scratch: Path) -> ShopLog:
+    """Click-outs of trivago (RecSys Challenge 2019): slates of up to 25 hotels, prices, one click on each.
+
+    A slate that was not clicked was not kept, so the log cannot tell how often slates are clicked. Hotels are ids, and
+    shoppers are known for one session only. A slate without a click (the sample has one, cut off) is read as it is.
+    """
+    lists = pl.scan_parquet(data / "trivago" / "slates.parquet")
+    lists = lists.join(kept_ids(lists, "session_id", TRIVAGO_SESSIONS), on="session_id", how="semi")
+    shown = lists.select(
+        pl.col("session_id").alias("shopper_id"),
+        pl.col("session_id"),
+        pl.col("timestamp").alias("time"),
+        pl.col("item_id").cast(pl.String),
+        pl.format("{}/{}", "session_id", "step").alias("slate_id"),
+        (pl.col("position").cast(pl.Int32) - 1).alias("position"),
+        pl.col("price").cast(pl.Float64),
+        pl.col("clicked"),
+    )
+    # A click comes after the whole slate that it fell on, whose moment it shares.
+    clicks = shown.filter(pl.col("clicked") == 1).with_columns(pl.lit("click").alias("event"))
+    table = pl.concat([shown.with_columns(pl.lit("impression").alias("event")), clicks]).drop("clicked")
+    path = scratch / "trivago.parquet"
+    table.sink_parquet(path)
+    return ingest(path, scratch / "trivago", source="table", config=IngestConfig(time_unit="s", bot_rate=_NO_BOTS))
+
+
+def tmall2013(data: Path, scratch: Path) -> ShopLog:
+    """Tmall, four months of 2013 by the day, items are brands: views (clicks, favourites), carts, purchases.
+
+    A session is what a shopper did on one day, in the order of the file; all at one moment, for there is no clock.
+    Carts are few and most purchases name none before them, so a purchase counts as a cart as everywhere.
+    """
+    rows = pl.scan_parquet(data / "tmall2013" / "events.parquet")
+    rows = rows.join(kept_ids(rows, "user_id", TMALL_SHOPPERS), on="user_id", how="semi")
+    shopper, day = pl.col("user_id").cast(pl.String), pl.col("date").dt.date()
+    table = rows.sort("file_row").select(
+        shopper.alias("shopper_id"),
+        pl.format("{}/{}", shopper, day).alias("session_id"),
+        pl.col("date").dt.replace_time_zone("UTC").alias("time"),
+        pl.col("brand_id").cast(pl.String).alias("item_id"),
+        pl.col("behaviour").cast(pl.String).alias("event"),
+    )
+    path = scratch / "tmall2013.parquet"
+    table.sink_parquet(path)
+    config = IngestConfig(event_names=_TMALL_EVENTS, bot_rate=_NO_BOTS)
+    return ingest(path, scratch / "tmall2013", source="table", config=config)
+
+
+def kept_ids(rows: pl.LazyFrame, column: str, most: int) -> pl.LazyFrame:
+    """The different ids of a column, or of more than `most` of them those with the lowest checksums: the same always.
+
+    Holds the ids in memory, and nothing else of the rows.
+    """
+    ids = rows.select(column).unique().collect(engine="streaming")
+    if len(ids) > most:
+        checksum = [zlib.crc32(str(one).encode()) for one in ids[column]]
+        ids = ids.with_columns(pl.Series("checksum", checksum)).sort("checksum", column).head(most).select(column)
+    return ids.lazy()
+
+
 LOGS: dict[str, Callable[[Path, Path], ShopLog]] = {
     "gmerch": gmerch,
     "online_retail": online_retail,
     "eshop2008": eshop2008,
     "jd_micro": jd_micro,
+    "trivago": trivago,
+    "tmall2013": tmall2013,
 }
 """Name of a log -> its reader, given the folder of all logs and one for the artefact."""
