@@ -13,7 +13,8 @@ it, on half of the shoppers, and its shopper was fitted on the other half.
   AUC             that what was clicked ranks above what was not: of its slate (within), and of all slates (all)
   calibration     expected error of each part's chances, beside what right chances would seem to be off by (floor)
   funnel, time    carts, purchases and pauses against one chance, or one log-normal, for all
-  telling         AUC at which trees tell simulated sessions from real ones, beside real from real (the floor)
+  telling         AUC at which trees tell simulated sessions from real ones, beside real from real (the floor), and by
+                  how much independent clicks are told more easily
 
 The simple model of slates is a multinomial logit of place, slate size and the item's click rate (empirical Bayes); of
 next views, what followed the item before, drawn to popularity. `independent clicks` is the usual open simulator's way,
@@ -50,6 +51,7 @@ from real_logs import DATA, LOGS
 from repeat_purchases import bought_again, known_items, returns
 from shopper_tables import draw, printed
 from simple_choice import PlaceSizeItem, next_view_models
+from telling import telling
 from token_parts import parts_in
 
 from slatewise.datasets import Catalogue, ShopLog
@@ -62,7 +64,6 @@ from slatewise.simulators import (
     calibration_table,
     fit_boosted,
     fit_shopper,
-    realism,
 )
 from slatewise.simulators.fit import ALL_CLICKED
 from slatewise.simulators.foretold import FITTED
@@ -73,7 +74,6 @@ from slatewise.simulators.visits import logged_visits, simulated_visits
 ENCODER, APART, BOOSTED = "encoder", "encoder of other shoppers", "boosted"
 SIMPLE, FOLLOWS = "place, size and item rate", "what follows the last item"
 PEERS, PEERS_ITEM = "independent clicks", "independent clicks, place and item"
-FLOOR = "real (floor)"
 SEED = 0
 
 
@@ -185,7 +185,7 @@ def of_slates(name: str, early: ShopLog, later: ShopLog, study: Study, scratch: 
             lengths = bool(later.facts.get("length_biased"))
             found["rates"][model] = rates(simulated_visits(shopper, later, seed=SEED, same_length=lengths), SEED)
     if study.telling:
-        found["telling"] = telling(ours | others, later)
+        found["telling"] = telling(ours | others, later, PEERS, SEED, told)
     return found
 
 
@@ -206,7 +206,7 @@ def of_views(name: str, early: ShopLog, later: ShopLog, study: Study, scratch: P
     found |= _parts(ours, dressed, After.of_views(early, learnt), clock=early.facts.get("clock") != "order")
     told(f"{name}: everything is foretold")
     if study.telling:
-        found["telling"] = telling(ours | others, later)
+        found["telling"] = telling(ours | others, later, PEERS, SEED, told)
     if early.sessions["shopper_id"].nunique() < len(early):  # else every visit is another shopper's
         whole = ShopLog(pd.concat([early.events, later.events], ignore_index=True), early.catalogue, early.facts)
         found["returns"] = returns(whole, SEED)  # observed alone: the shoppers fitted here foretell no return
@@ -231,21 +231,6 @@ def _parts(ours: dict[str, Any], seen: dict[str, Foretold], early: After, clock:
         found["time"][model] = dwell_gains(shopper.model.dwell, early, later, one.shopper, SEED) if clock else {}
         found["evidence"][model] = shopper.report["evidence"]
     return found
-
-
-def telling(shoppers: dict[str, Any], later: ShopLog) -> list[dict[str, Any]]:
-    """One row a simulator, and the floor: AUC with interval, and what told most."""
-    rows: list[dict[str, Any]] = []
-    for model, shopper in shoppers.items():
-        judged = realism(shopper, later, seed=SEED)
-        simulated, real = judged.classifier.to_dict("records")
-        rows.append({"model": model, "auc": simulated["auc"], "interval": [simulated["low"], simulated["high"]]})
-        rows[-1]["by"] = judged.telling.head(4).to_dict("records")
-        rows[-1]["apart"] = sorted(set(judged.distances["measure"][judged.distances["apart"]]))
-        rows[-1]["measures"] = int(judged.distances["measure"].nunique())
-        rows[-1]["floor"] = {"auc": real["auc"], "interval": [real["low"], real["high"]]}
-        told(f"held against real sessions: {model}")
-    return [*rows, {"model": FLOOR} | rows[-1]["floor"]]
 
 
 def _counts(early: ShopLog, later: ShopLog) -> dict[str, Any]:

@@ -29,7 +29,7 @@ def draw(name: str, found: dict[str, Any], ours: Sequence[str], rivals: Sequence
         as_png(funnel(found["rates"]["real"], foretold_rates(found, ours) | simulated), folder / f"{name}-funnel.png")
     for model, bins in found["bins"].items():
         if bins:
-            as_png(calibration(pd.DataFrame(bins)), folder / f"{name}-calibration-{model}.png")
+            as_png(calibration(pd.DataFrame(bins)), folder / f"{name}-calibration-{model.replace(' ', '-')}.png")
 
 
 def foretold_rates(found: dict[str, Any], ours: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
@@ -58,7 +58,7 @@ def printed(name: str, found: dict[str, Any]) -> str:
     lines = [f"\n{name}: learnt from {early}, judged by {later}", f"log likelihood{given}, gain, AUC within, AUC all"]
     for row in found["models"]:
         spans = [span(row, figure) for figure in ("gain", "auc_within", "auc_all") if figure in row]
-        lines.append(f"  {row['model']:<46}{row['log_likelihood']:8.4f}  " + "  ".join(f"{one:<23}" for one in spans))
+        lines.append(f"  {row['model']:<53}{row['log_likelihood']:8.4f}  " + "  ".join(f"{one:<23}" for one in spans))
     for model, rows in found["calibration"].items():
         parts = (
             f"{row['part']} {row['ece']:.4f} [{row['low']:.4f}, {row['high']:.4f}] (floor {row['floor']:.4f})"
@@ -78,7 +78,8 @@ def printed(name: str, found: dict[str, Any]) -> str:
         lines.append(f"{who}: " + ", ".join(f"{row['step']} {span(row, 'rate')}" for row in rows))
     for row in found.get("telling", []):
         by = ", ".join(f"{one['feature']} {one['share']:.2f}" for one in row.get("by", []))
-        lines.append(f"told from real: {row['model']:<36}{span(row, 'auc')}  {by}")
+        less = f"  less than independent clicks {span(row, 'less')}  {by}" if by else ""
+        lines.append(f"told from real: {row['model']:<36}{span(row, 'auc')}{less}")
     for row in found.get("returns", []):
         lines.append(f"back within {row['days']} days: {span(row, 'observed')} of {row['visits']} visits")
     for row in found.get("bought_again", []):

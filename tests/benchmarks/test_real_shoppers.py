@@ -174,10 +174,15 @@ def test_the_whole_study_of_a_small_shop(benchmark_module: Load, log: ShopLog, t
     plan = study.Study(pretraining={"epochs": 1}, views=300)
     early, later = study.cut(log, plan)
     found = study.of_slates("small", early, later, plan, tmp_path)
-    found["telling"] = study.telling({study.PEERS: study.peers(early, plan)[study.PEERS]}, later)
+    told = benchmark_module("telling")
+    found["telling"] = told.telling(study.peers(early, plan), later, study.PEERS, 0)
     names = [row["model"] for row in found["models"]]
     assert {study.ENCODER, study.APART, study.BOOSTED, study.SIMPLE, study.PEERS, study.PEERS_ITEM} <= set(names)
-    assert [row["model"] for row in found["telling"]] == [study.PEERS, study.FLOOR]
+    peers, item, floor = found["telling"]
+    assert (peers["model"], item["model"], floor["model"]) == (study.PEERS, study.PEERS_ITEM, told.FLOOR)
+    assert (peers["less"], peers["less_interval"]) == (0.0, [0.0, 0.0])
+    assert item["less_interval"][0] < item["less"] < item["less_interval"][1]
+    assert abs(item["less"] - (peers["auc"] - item["auc"])) < 0.05
     tables = benchmark_module("shopper_tables")
     ours = (study.ENCODER, study.APART, study.BOOSTED)
     tables.draw("small", found, ours, (study.SIMPLE, study.PEERS), tmp_path / "pictures")
