@@ -16,12 +16,17 @@ from slatewise.datasets import ShopLog
 from slatewise.datasets.tokens import Ints
 from slatewise.simulators.choice import NEVER, next_view_log_chance
 from slatewise.simulators.observed import shopper_numbers
-from slatewise.simulators.occasions import Occasions, views
+from slatewise.simulators.occasions import Occasions, next_views, views
 from slatewise.simulators.popularity import expected_clicks
 
 Doubles = NDArray[np.float64]
 FOLDS = 10
 """Folds of shoppers: what an item's clicks say of a slate is counted on the shoppers of the other folds."""
+POPULAR, FOLLOWS, AGAIN = "popularity", "what follows the last item", "viewed before or following"
+RECENT, HISTORY = 0.8, 50
+"""How much an earlier view counts beside the one after it, and how many are counted at most."""
+MOST_MIXED = 5_000
+"""Next views at most that say how much to mix."""
 _STRENGTHS = np.geomspace(0.3, 300, 25)  # clicks at the mean rate that an item is given, tried
 _PLACE_SD, _WEIGHT_SD = 0.5, 2.0  # from place to place, and of the other weights, in logits
 
@@ -122,8 +127,10 @@ def _done(chances: Tensor, clicked: Tensor) -> Tensor:
 def next_view_models(log: ShopLog, later: ShopLog, occasions: Occasions) -> dict[str, tuple[Tensor, Tensor]]:
     """What simple models of the next view foretell of later sessions, in the form of `Foretold.choices`.
 
-    "popularity" is each item's share of the views; "what follows the last item" counts what was viewed after the same
-    item, drawn to popularity as far as is best for the latest tenth of the sessions learnt from.
+    "popularity" is each item's share of the views. "what follows the last item" counts what was viewed after the same
+    item, drawn to popularity. "viewed before or following" is a mixture of that and of the session's earlier items,
+    recent ones first: shoppers go back and forth. How far to draw, and how much of each to mix, is what is best for the
+    latest tenth of what is learnt from.
 
     Args:
         log: to learn from.
@@ -140,15 +147,52 @@ def next_view_models(log: ShopLog, later: ShopLog, occasions: Occasions) -> dict
     part = (before[:cut], after[:cut], popular)
     tried = [np.log(_followed(*part, strength, before[cut:], after[cut:])).mean() for strength in strengths]
     strength = float(strengths[int(np.argmax(tried))])
-    tokens, items = later.tokens, occasions.items
-    last = tokens.items[tokens.offsets[occasions.session] + occasions.before - 1]
-    asked = np.repeat(last, items.shape[1])
-    follows = _followed(before, after, popular, strength, asked, items.ravel()).reshape(items.shape)
-    found, correction = {}, torch.from_numpy(occasions.correction)
-    for name, chance in (("popularity", popular[items]), ("what follows the last item", follows)):
-        utility = torch.from_numpy(np.log(chance)).masked_fill(torch.from_numpy(items == 0), NEVER)
-        found[name] = (next_view_log_chance(utility, correction), utility)
+    mixed = _shares(log, _latest_views(log), (*part, strength))
+    follows, again = _shares(later, occasions, (before, after, popular, strength))
+    found, items = {}, torch.from_numpy(occasions.items)
+    chances = {POPULAR: popular[occasions.items], FOLLOWS: follows, AGAIN: _mixture(follows, again, _best_mix(*mixed))}
+    for name, chance in chances.items():
+        utility = torch.from_numpy(np.log(chance)).masked_fill(items == 0, NEVER)
+        found[name] = (next_view_log_chance(utility, torch.from_numpy(occasions.correction)), utility)
     return found
+
+
+def _latest_views(log: ShopLog) -> Occasions:
+    """Next views of the latest tenth of the sessions."""
+    start = log.sessions["start"].to_numpy(dtype="datetime64[us]").astype(np.int64)
+    found = next_views(log, alternatives=1, most=MOST_MIXED * 10, rng=np.random.default_rng(0))
+    late = np.flatnonzero(start[found.session] >= np.quantile(start, 0.9))[:MOST_MIXED]
+    return Occasions(found.session[late], found.before[late], found.items[late], found.clicked[late])
+
+
+def _shares(log: ShopLog, occasions: Occasions, counted: tuple[Ints, Ints, Doubles, float]) -> tuple[Doubles, Doubles]:
+    """(S, K) chances of items by what followed the last one, and their recent shares among the session's earlier ones.
+
+    The share of earlier items, the last one left out, is 0 where there are none.
+    """
+    history = log.tokens.histories(occasions.session, upto=occasions.before, last=HISTORY)
+    rows, last = np.arange(len(occasions)), history.lengths - 1
+    asked = history.items[rows, last]
+    k = occasions.items.shape[1]
+    follows = _followed(*counted, np.repeat(asked, k), occasions.items.ravel()).reshape(-1, k)
+    age = last[:, None] - np.arange(history.items.shape[1])
+    weight = np.where((age > 0) & (history.items != asked[:, None]), RECENT ** np.maximum(age, 0), 0.0)
+    weight /= np.maximum(weight.sum(1, keepdims=True), 1e-12)
+    again = np.zeros(occasions.items.shape)
+    for place in range(history.items.shape[1]):
+        again += weight[:, [place]] * (history.items[:, [place]] == occasions.items)
+    return follows, again
+
+
+def _mixture(follows: Doubles, again: Doubles, mix: float) -> Doubles:
+    """Chances (S, K) with a share `mix` of earlier items, where there are any."""
+    return (1 - mix) * follows + mix * again
+
+
+def _best_mix(follows: Doubles, again: Doubles) -> float:
+    """The share of earlier items that makes what was viewed, in column 0, likeliest."""
+    shares = np.linspace(0, 0.95, 20)
+    return float(shares[int(np.argmax([np.log(_mixture(follows, again, mix)[:, 0]).mean() for mix in shares]))])
 
 
 def _steps(log: ShopLog) -> tuple[Ints, Ints]:

@@ -11,7 +11,7 @@ import torch
 
 from slatewise.datasets import KnownShop, KnownShopConfig, ShopLog
 from slatewise.simulators import FitConfig, Foretold, KnownTruthShopper, collect_log
-from slatewise.simulators.occasions import next_views
+from slatewise.simulators.occasions import Occasions, next_views
 from slatewise.simulators.visits import logged_visits
 from slatewise.testing import check_shopper, only_views
 
@@ -102,13 +102,27 @@ def test_what_follows_the_last_item_is_counted_and_drawn_to_popularity(benchmark
     simple, views = benchmark_module("simple_choice"), only_views(log)
     occasions = next_views(views, alternatives=20, most=500, rng=np.random.default_rng(0))
     found = simple.next_view_models(views, views, occasions)
-    (popular, _), (follows, utility) = found["popularity"], found["what follows the last item"]
+    (popular, _), (follows, utility) = found[simple.POPULAR], found[simple.FOLLOWS]
     assert float(follows.mean()) > float(popular.mean())
+    assert float(found[simple.AGAIN][0].mean()) >= float(follows.mean()) - 0.01  # at worst it mixes nothing in
     assert torch.isfinite(utility[torch.from_numpy(occasions.items > 0)]).all()
     counted = simple._followed(
         np.array([1, 1, 2]), np.array([2, 3, 3]), np.full(4, 0.25), 2.0, np.array([1]), np.array([3])
     )
     assert counted.tolist() == [(1 + 2 * 0.25) / (2 + 2)]
+
+
+def test_earlier_items_count_the_more_the_later_and_the_last_one_not(benchmark_module: Load, log: ShopLog) -> None:
+    simple = benchmark_module("simple_choice")
+    viewed = log.catalogue.frame["item_id"].to_numpy()[[4, 6, 4, 5, 7]]  # items 5, 7, 5, 6, 8
+    events = log.events.head(5).assign(item_id=viewed, event="view", session_id="a", slate_id=None)
+    events["time"] = pd.Timestamp("2026-01-01", tz="UTC") + pd.to_timedelta(np.arange(5), unit="s")
+    asked = Occasions(np.array([0]), np.array([4]), np.array([[8, 5, 6, 7]]), np.array([0]))
+    counted = (np.array([5]), np.array([7]), np.full(log.catalogue.n_items + 1, 0.1), 1.0)
+    _, again = simple._shares(ShopLog(events, log.catalogue, {}), asked, counted)
+    ages = {5: 0.8 + 0.8**3, 7: 0.8**2}
+    total = sum(ages.values())
+    assert again.tolist()[0] == pytest.approx([0.0, ages[5] / total, 0.0, ages[7] / total])
 
 
 def test_aucs_by_hand(benchmark_module: Load, two_slates: Foretold) -> None:
