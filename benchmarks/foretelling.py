@@ -161,6 +161,7 @@ def next_views_as_slates(shopper: FittedShopper | BoostedShopper, log: ShopLog, 
     assert seen.correction is not None
     done, utility = seen.choices[FITTED]
     score = (utility + seen.correction).masked_fill(seen.items == 0, NEVER)
+    score[:, 0] += torch.log1p((seen.items == 0).sum(1))  # empty slots are the item viewed, sampled again
     chances = {FITTED: (done, torch.log_softmax(score, 1))}
     return replace(seen, choices=chances, slates=slates, cart=cart, purchase=purchase, correction=None)
 
