@@ -25,9 +25,10 @@ from slatewise.simulators.boosted_fit import LATE
 from slatewise.simulators.boosted_hazards import Hazard, fit_hazard
 from slatewise.simulators.boosted_looks import Looks
 from slatewise.simulators.choice import NEVER, next_view_log_chance
-from slatewise.simulators.fit import ALL_CLICKED, Ground
+from slatewise.simulators.choice_evidence import ALL_CLICKED
 from slatewise.simulators.foretold import FITTED
 from slatewise.simulators.funnel import fit_dwell, outcome_codes
+from slatewise.simulators.ground import Ground
 from slatewise.simulators.hand_features import (
     ITEM_COLUMNS,
     LEAVING_COLUMNS,

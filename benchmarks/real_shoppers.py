@@ -66,7 +66,7 @@ from slatewise.simulators import (
     fit_boosted,
     fit_shopper,
 )
-from slatewise.simulators.fit import ALL_CLICKED
+from slatewise.simulators.choice_evidence import ALL_CLICKED
 from slatewise.simulators.foretold import FITTED
 from slatewise.simulators.observed import After, judged_by
 from slatewise.simulators.occasions import next_views

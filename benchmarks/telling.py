@@ -12,8 +12,8 @@ from scipy.stats import t as student_t
 
 from slatewise.datasets import ShopLog
 from slatewise.simulators import realism
+from slatewise.simulators.choice_evidence import ALL_CLICKED
 from slatewise.simulators.distances import halvings
-from slatewise.simulators.fit import ALL_CLICKED
 from slatewise.simulators.session_measures import Comparable, ItemColumns, session_features
 from slatewise.simulators.two_sample import cross_validated_auc
 from slatewise.simulators.visits import Visits, logged_visits, next_views_made, simulated_visits

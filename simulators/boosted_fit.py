@@ -17,9 +17,10 @@ from .boosted_hazards import Hazard, fit_hazard
 from .boosted_looks import Looks
 from .choice import NEVER
 from .choice_evidence import choice_evidence
-from .fit import FitConfig, Ground
+from .fit import FitConfig
 from .funnel import fit_dwell
 from .gaps import lengths_untold
+from .ground import Ground
 from .hand_features import (
     CHOICE_COLUMNS,
     ITEM_COLUMNS,

@@ -5,27 +5,23 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from ..datasets.log import ShopLog
 from ..encoders.state import StateEncoder
-from ..errors import EvidenceError
-from .choice_evidence import all_clicked, choice_evidence
-from .ensemble import drawn_shoppers, member_parts, resampled
+from .choice_evidence import choice_evidence
+from .ensemble import member_parts, resampled
 from .examination import FORMS, Examination
-from .fit_judged import judged, judged_after
+from .fit_judged import judged_after
 from .fitted import FittedShopper, ShopperModel
-from .foretold import Foretells
-from .gaps import gaps
+from .ground import Ground
 from .learn import LearnedChoice, Strengths, arrivals, learn_again, learn_choice, nothing_for_click_rate
 from .learn_after import Rest
 from .members import Parts
 from .observed import After
-from .occasions import Occasions, following_views, next_views
-from .priors import Evidence, Priors, evidence_table
+from .priors import Evidence, Priors
 from .quantities_fit import Bought
 from .replay import Progress
-from .report import parameter_table, quantity_rows, records, return_rows
+from .report import parameter_table, quantity_rows, return_rows
 from .returning import Revisits
 
 
@@ -136,123 +132,8 @@ def fit_shopper(
     return shopper
 
 
-@dataclass(frozen=True, slots=True)
-class Ground:
-    """What a fit rests on, whatever kind of shopper is fitted.
-
-    Attributes:
-        log: the sessions to learn from. held: those to judge by, if any.
-        occasions: slates or next views of `log`.
-        weight: (sessions,) how often each session counts.
-        visits: whether and when the shoppers of these sessions came again.
-    """
-
-    log: ShopLog
-    held: ShopLog | None
-    occasions: Occasions
-    weight: NDArray[np.float64]
-    visits: Revisits
-
-    @classmethod
-    def of(cls, log: ShopLog, config: FitConfig, later: ShopLog | None, rng: np.random.Generator) -> "Ground":
-        """The ground of a fit; `later` sessions judge in place of the latest of `log`, and `rng` draws what is used.
-
-        Raises:
-            EvidenceError: the log holds too few clicks on slates and too few views.
-        """
-        train, held = _split(log, config.held_out) if later is None else (log, later)
-        from_slates = _enough(train, config, 0 if held is None or later is not None else len(held))
-        whole = train
-        train = _capped(train, config.max_slots, rng) if from_slates else train
-        weight = _session_weights(train, config.resample)
-        if from_slates:
-            occasions = Occasions.of_slates(train.slates)
-        else:
-            occasions = next_views(train, alternatives=config.alternatives, most=config.max_next_views, rng=rng)
-        if not weight[occasions.session].any():
-            raise EvidenceError(
-                f"the shoppers drawn by resample={config.resample} made none of the {len(occasions)} choices that the "
-                "log tells of; take another seed, or none"
-            )
-        return cls(train, held, occasions, weight, Revisits.of(whole, train))
-
-    @property
-    def from_slates(self) -> bool:
-        """Whether choices are learnt from slates; otherwise from next views."""
-        return self.occasions.correction is None
-
-    @property
-    def click_rate_known(self) -> bool:
-        """Whether the log tells how often a slate is not clicked."""
-        return self.from_slates and not all_clicked(self.log)
-
-    def report(
-        self,
-        shopper: Foretells,
-        evidence: list[Evidence],
-        parameters: list[dict[str, Any]],
-        seed: int,
-        progress: Progress | None,
-    ) -> dict[str, Any]:
-        """Figures of a fit, see `fit_family.fit`."""
-        found: dict[str, Any] = {
-            "counts": _counts(self.log, self.from_slates, len(self.occasions)),
-            "evidence": records(evidence_table([*evidence, *gaps(self.log, self.from_slates)])),
-            "parameters": parameters,
-        }
-        return found if self.held is None else found | judged(shopper, self.held, seed, progress)
-
-
-def _split(log: ShopLog, share: float) -> tuple[ShopLog, ShopLog | None]:
-    """Sessions to learn from and, by start, the latest `share` of them; none where that leaves no session."""
-    order = np.argsort(log.sessions["start"].to_numpy(), kind="stable")
-    kept = len(order) - round(share * len(order))
-    if kept < 1 or kept == len(order):
-        return log, None
-    return log.part(np.sort(order[:kept])), log.part(np.sort(order[kept:]))
-
-
-def _enough(log: ShopLog, config: FitConfig, aside: int) -> bool:
-    """Whether choices can be learnt from slates; otherwise from next views. `aside` is how many sessions are kept so.
-
-    Raises:
-        EvidenceError: from neither.
-    """
-    clicks = int((log.slates.clicked >= 0).sum())
-    if clicks >= config.min_clicks:
-        return True
-    following = int(following_views(log).sum())
-    if following >= config.min_views:
-        return False
-    advice = "ingest a longer log"
-    if log.clicks_elsewhere:
-        advice = (
-            f"{log.clicks_elsewhere} more clicks are on what their slates did not show: check slate_id and item_id, "
-            f"or {advice}"
-        )
-    elif not clicks and len(log.slates):
-        advice = f"log clicks with the slate_id of what was shown, or {advice}"
-    if aside:
-        advice += f"; {aside} more sessions are kept aside by held_out={config.held_out}"
-    raise EvidenceError(
-        f"{len(log)} sessions hold {clicks} clicks on {len(log.slates)} slates, and {following} views that follow "
-        f"another, but {config.min_clicks} such clicks or {config.min_views} such views are needed; {advice}"
-    )
-
-
-def _capped(log: ShopLog, most: int, rng: np.random.Generator) -> ShopLog:
-    """Sessions drawn at random so that their slates hold about `most` slots at most."""
-    share = most / max(log.slates.items.size, 1)
-    return log if share >= 1 else log.part(rng.random(len(log)) < share)
-
-
-def _session_weights(log: ShopLog, resample: int | None) -> NDArray[np.float64]:
-    """(sessions,) how often each session counts: once, or as often as its shopper was drawn."""
-    return np.ones(len(log)) if resample is None else drawn_shoppers(log, np.random.default_rng(resample))
-
-
 def _assembled(
-    ground: "Ground",
+    ground: Ground,
     encoder: StateEncoder,
     learned: LearnedChoice,
     config: FitConfig,
@@ -309,18 +190,3 @@ def _with_click_rate(model: ShopperModel, encoder: StateEncoder, priors: Priors)
         model = replace(model, members=Parts.stacked(members))
     nothing = nothing_for_click_rate(FittedShopper(model, encoder), priors.click_rate, priors.slate_size)
     return replace(model, choice=model.choice.with_nothing(nothing))
-
-
-def _counts(log: ShopLog, from_slates: bool, occasions: int) -> dict[str, Any]:
-    slates = log.slates
-    hit = slates.clicked >= 0
-    return {
-        "sessions": len(log),
-        "shoppers": int(log.sessions["shopper_id"].nunique()),
-        "learned_from": "slates" if from_slates else "next views",
-        "occasions": occasions,
-        "slates": len(slates),
-        "clicks": int(hit.sum()),
-        "carts": int((hit & (slates.carted | slates.purchased)).sum()),
-        "purchases": int((hit & slates.purchased).sum()),
-    }
