@@ -118,7 +118,8 @@ class IndependentClicks(BoostedShopper):
         dwell = torch.exp(mean + spread * torch.special.ndtri(luck[:, 2]))
         left = luck[:, 3] < self._leave
         revenue = torch.where(purchased, self._prices[item], 0.0)
-        response = Response(filled, torch.where(hit, place, -1), carted, purchased, left, dwell, revenue)
+        clicked, quantity = torch.where(hit, place, -1), purchased.long()
+        response = Response(filled, clicked, carted, purchased, left, dwell, revenue, quantity)
         taken, events = response.tokens(slate)
         trail.after_slate(slate)
         trail.after_token(taken, events, self._tables.price_in_category)

@@ -4,10 +4,11 @@ from .artefacts import load_shopper, save_known_truth
 from .boosted import BoostedShopper
 from .boosted_fit import BoostedConfig, fit_boosted
 from .calibration import calibration_errors, calibration_table
+from .choice_scores import ChoiceScores
 from .collect import collect_log
 from .fit import FitConfig, fit_shopper
 from .fit_family import fit
-from .fitted import ChoiceScores, FittedShopper
+from .fitted import FittedShopper
 from .foretold import Foretold
 from .known_truth import KnownTruthShopper
 from .likelihood import SlateLikelihood, slate_likelihood

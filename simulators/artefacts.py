@@ -16,12 +16,13 @@ from ..datasets.known_shop import KnownShop
 from ..encoders.mean import MeanEncoder
 from ..encoders.state import StateEncoder
 from ..errors import ArtefactError
+from .arrivals import Arrivals
 from .boosted import BoostedShopper
 from .boosted_artefact import FAMILY, read_boosted
 from .choice import ChoiceWeights
 from .examination import FORMS, Examination
 from .features import ItemFacts, Scaling
-from .fitted import Arrivals, FittedShopper, ShopperModel
+from .fitted import FittedShopper
 from .funnel import Stage
 from .known_truth import KnownTruthShopper
 from .leaving import Leaving
@@ -29,6 +30,7 @@ from .members import Parts
 from .quantities import Quantities
 from .returning import Returning
 from .shopper import TokenBatch
+from .shopper_model import ShopperModel
 
 KIND = "shopper"
 WEIGHTS = "shopper.safetensors"

@@ -16,11 +16,12 @@ import torch
 from torch import Tensor
 
 from ..datasets.log import ShopLog
+from .arrivals import Arrivals
 from .boosted_choice import BoostedChoice
 from .boosted_hazards import Hazard
 from .boosted_looks import Looks
 from .choice import NEVER
-from .fitted import Arrivals, ChoiceScores
+from .choice_scores import ChoiceScores
 from .foretold import FITTED, Foretold
 from .funnel import outcome_codes
 from .hand_features import (

@@ -11,10 +11,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ..errors import ArtefactError
+from .arrivals import Arrivals
 from .boosted import BoostedModel, BoostedShopper
 from .boosted_choice import BoostedChoice
 from .boosted_hazards import Hazard
-from .fitted import Arrivals
 from .hand_features import CHOICE_COLUMNS, LEAVING_COLUMNS, ItemTables
 from .shopper import TokenBatch
 from .trees import Trees

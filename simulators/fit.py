@@ -12,7 +12,7 @@ from .choice_evidence import choice_evidence
 from .ensemble import member_parts, resampled
 from .examination import FORMS, Examination
 from .fit_judged import judged_after
-from .fitted import FittedShopper, ShopperModel
+from .fitted import FittedShopper
 from .ground import Ground
 from .learn import LearnedChoice, Strengths, arrivals, learn_again, learn_choice, nothing_for_click_rate
 from .learn_after import Rest
@@ -23,6 +23,7 @@ from .quantities_fit import Bought
 from .replay import Progress
 from .report import parameter_table, quantity_rows, return_rows
 from .returning import Revisits
+from .shopper_model import ShopperModel
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,6 @@ from typing import Any
 from ..datasets.log import ShopLog
 from ..errors import EvidenceError
 from .calibration import calibration_table
-from .fitted import ShopperModel
 from .foretold import Foretells
 from .likelihood import slate_likelihood
 from .quantities_fit import Bought, quantity_calibration
@@ -13,6 +12,7 @@ from .replay import Progress
 from .report import records
 from .returning import Revisits
 from .returning_fit import return_calibration
+from .shopper_model import ShopperModel
 
 
 def judged_after(model: ShopperModel, held: ShopLog, visits: Revisits, fitted: set[str]) -> dict[str, Any]:

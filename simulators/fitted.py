@@ -1,12 +1,11 @@
 """The fitted shopper: who arrives, looks, chooses, buys and leaves as the shoppers of a log did.
 
-Shapes: B shoppers, K slots, N items, F item features, A arrivals, W tokens brought along, D width of a state, M members
-of an ensemble.
+Shapes: B shoppers, K slots, N items, F item features, D width of a state, M members of an ensemble.
 """
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -16,24 +15,24 @@ from torch import Tensor
 from ..datasets.log import ShopLog
 from ..encoders.state import StateEncoder
 from ..errors import EvidenceError
-from .choice import ChoiceWeights
+from .arrivals import Arrivals, drawn_below
+from .choice_scores import ChoiceScores
 from .examination import look_and_choose
-from .features import ItemFacts, Scaling, item_features, outside_features
+from .features import item_features, outside_features
 from .foretold import Foretold
-from .funnel import Stage, outcome_codes
+from .funnel import outcome_codes
 from .known_truth_state import VISIT_BITS
-from .leaving import Leaving, leaving_features, mean_match
+from .leaving import leaving_features, mean_match
 from .members import Expected, Parts, expected
 from .observed import Observed
-from .quantities import Quantities
 from .randomness import uniform
 from .replay import Progress
 from .returning import Returning, features_of_state
 from .shopper import Response, ShopperState, TokenBatch
+from .shopper_model import ShopperModel
 from .trail import Trail, trail_of
 
-_ARRIVAL, _LUCK, _MEMBER, _RETURN = 1, 2, 4, 5  # streams of random numbers; 3 and 16 are those of `examination`
-_REFITTED = ("choice", "cart", "purchase", "leaving", "dwell", "returning", "quantities")  # for each member
+_LUCK, _MEMBER, _RETURN = 2, 4, 5  # streams of random numbers; 1 is that of `arrivals`, 3 and 16 of `examination`
 _CELLS = 1_000_000  # shoppers x items scored at once by `choice_scores`
 
 
@@ -54,108 +53,6 @@ class FittedState(ShopperState):
     def belongings(self) -> Tensor:
         """(B, 0) int64: nothing is remembered from one visit to the next."""
         return torch.zeros((len(self.seed), 0), dtype=torch.int64, device=self.seed.device)
-
-
-@dataclass(frozen=True, slots=True)
-class Arrivals:
-    """What shoppers of the log had done before their first slate.
-
-    Attributes:
-        tokens: (A, W) histories. gap: (A,) float32 seconds from the last of them to the first slate, 0 with none.
-    """
-
-    tokens: TokenBatch
-    gap: Tensor
-
-    def to(self, device: torch.device) -> "Arrivals":
-        """The same on a device."""
-        return Arrivals(_moved(self.tokens, device), self.gap.to(device))
-
-    def rows(self, which: Tensor) -> "Arrivals":
-        """Some of them, as often as `which` names each."""
-        tokens = TokenBatch(*(getattr(self.tokens, one.name)[which] for one in fields(TokenBatch)))
-        return Arrivals(tokens, self.gap[which])
-
-    def drawn(self, seeds: Tensor) -> Tensor:
-        """(B,) int64 rows: how the shopper of each of the (B,) seeds arrives."""
-        return drawn_below(seeds, _ARRIVAL, len(self.gap))
-
-
-@dataclass(frozen=True, slots=True)
-class ChoiceScores:
-    """What a shopper would make of every item, were it looked at; entries of index 0 are -inf or 0.
-
-    Attributes:
-        utility: (B, N + 1) float32 utility of choosing the item.
-        outside: (B,) float32 utility of choosing nothing: of a slate looked at whole, item i is clicked with chance
-            exp(utility_i) / (exp(outside) + sum over the slate of exp(utility)); in a cascade or dbn, once it is looked
-            at, with chance sigmoid(utility_i - outside).
-        cart_chance: (B, N + 1) chance of a cart given a click.
-        purchase_chance: (B, N + 1) chance of a purchase given a click.
-        quantity: (N + 1,) how many are bought on average when it is; by default 1.
-    """
-
-    utility: Tensor
-    outside: Tensor
-    cart_chance: Tensor
-    purchase_chance: Tensor
-    quantity: Tensor | float = 1.0
-
-
-@dataclass(frozen=True)
-class ShopperModel:
-    """Everything of a fitted shopper that was learnt or assumed, but for its encoder.
-
-    Attributes:
-        facts: of the items. scaling: of their features.
-        choice: examination and choice. rivals: simpler choice models fitted on the same slates, by name.
-        cart, purchase: funnel steps, the second given the first.
-        dwell: (4, 2) float32 mean and standard deviation of log seconds on a slate, by `funnel.OUTCOMES`.
-        leaving: when shoppers leave. returning: whether and when they come again.
-        quantities: how many they buy at once.
-        arrivals: how they come.
-        prices: (N + 1,) float32.
-        from_slates: whether choices were learnt from logged slates; otherwise from next views, and how shoppers look
-            and how often they click nothing was assumed.
-        members: of an ensemble on resampled shoppers, if one was fitted.
-    """
-
-    facts: ItemFacts
-    scaling: Scaling
-    choice: ChoiceWeights
-    cart: Stage
-    purchase: Stage
-    dwell: Tensor
-    leaving: Leaving
-    returning: Returning
-    quantities: Quantities
-    arrivals: Arrivals
-    prices: Tensor
-    from_slates: bool
-    rivals: Mapping[str, ChoiceWeights] = field(default_factory=dict)
-    members: Parts | None = None
-
-    @property
-    def parts(self) -> Parts:
-        """What a member of an ensemble has of its own, as fitted on all shoppers."""
-        every = torch.arange(len(self.arrivals.gap), device=self.arrivals.gap.device)
-        return Parts(**{name: getattr(self, name) for name in _REFITTED}, arrivals=every)
-
-    def member(self, number: int) -> "ShopperModel":
-        """The model with the parts of one member in place of its own."""
-        if self.members is None or not 0 <= number < len(self.members):
-            held = 0 if self.members is None else len(self.members)
-            raise IndexError(f"no member {number} in an ensemble of {held}; fit with more members")
-        own = self.members.member(number)
-        kept = {name: getattr(own, name) for name in _REFITTED}
-        return replace(self, **kept, arrivals=self.arrivals.rows(own.arrivals), members=None)
-
-    def to(self, device: torch.device) -> "ShopperModel":
-        """The same on a device."""
-        names = ("facts", "scaling", *_REFITTED, "arrivals", "prices")
-        rivals = {name: weights.to(device) for name, weights in self.rivals.items()}
-        members = self.members and self.members.to(device)
-        return replace(self, **{name: getattr(self, name).to(device) for name in names}, rivals=rivals, members=members)
 
 
 class FittedShopper:
@@ -391,12 +288,3 @@ class FittedShopper:
         """
         cpu = self.model.to(torch.device("cpu"))
         return Observed.by(self, log, seed=seed, progress=progress).foretold(cpu)
-
-
-def drawn_below(seeds: Tensor, stream: int, n: int) -> Tensor:
-    """(B,) int64 below n, each by its seed."""
-    return (uniform(seeds, 0, stream, 1).squeeze(1) * n).long().clamp(max=n - 1)
-
-
-def _moved(tokens: TokenBatch, device: torch.device) -> TokenBatch:
-    return TokenBatch(*(getattr(tokens, one.name).to(device) for one in fields(tokens)))

@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 from ..datasets.log import ShopLog
 from ..datasets.tokens import Ints
 from ..encoders.state import StateEncoder
+from .arrivals import Arrivals
 from .choice import ChoiceWeights
 from .choice_fit import ChoiceData, ChoiceFit, ChoicePrior, fit_choice
 from .drift import Drift, faded, find_drift
 from .examination import Examination, click_log_chances
 from .features import ITEM_FEATURES, OUTSIDE_FEATURES, ItemFacts, Scaling, item_facts, outside_features
-from .fitted import Arrivals, FittedShopper
+from .fitted import FittedShopper
 from .form_choice import FormChoice, chosen_form
 from .logistic import ItemEffects
 from .observed import shopper_numbers

@@ -23,7 +23,8 @@ from .occasions import Occasions, next_views
 from .replay import Progress, Replay
 
 if TYPE_CHECKING:
-    from .fitted import FittedShopper, ShopperModel
+    from .fitted import FittedShopper
+    from .shopper_model import ShopperModel
 
 
 @dataclass(frozen=True, slots=True)

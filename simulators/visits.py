@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..datasets.log import ShopLog
 from ..datasets.tokens import Ints
-from .fitted import Arrivals
+from .arrivals import Arrivals
 from .foretold import FITTED, Foretold
 from .known_truth_state import VISIT_BITS, visit_seed
 from .learn import arrivals

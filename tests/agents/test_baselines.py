@@ -11,7 +11,7 @@ from slatewise.agents.baselines import item_similarity
 from slatewise.datasets.schema import Event
 from slatewise.datasets.tokens import Tokens
 from slatewise.encoders.neighbours import item_counts
-from slatewise.simulators.fitted import ChoiceScores
+from slatewise.simulators.choice_scores import ChoiceScores
 from slatewise.testing.batteries import check_policy
 
 V, SHOWN, C = Event.VIEW, Event.IMPRESSION, Event.CLICK
