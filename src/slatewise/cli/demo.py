@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 AGAIN = 0.5
 """Chance that the made-up shop shows the slate before once more: without it the log tells little of how shoppers tire,
 and fitted shoppers flatter policies that show the same again and again."""
-TRUTH, LATER = "truth", "later shoppers"
+TRUTH, LATER = "truth", "boosted later shoppers"
 """What reports call the simulators that no agent was trained in."""
 
 
@@ -106,10 +106,10 @@ def run_demo(
             judges[LATER],
             selection=Selection(part="test"),
             encoder_folder=None,
+            family="boosted",
             settings={"seed": seed, "held_out": 0.0},
-            text_model=text_model,
             force=force,
-            title="fitting shoppers of another kind on the later sessions",
+            title="fitting boosted shoppers, who judge, on the later sessions",
         )
     show_evidence(reporter, fitted)
     clock.lap("fit")
@@ -229,9 +229,10 @@ def _notes(source: str | None) -> list[str]:
             "The learners' default settings were tuned on shops of this kind, which favours them here."
         ]
     return [
-        f"'{LATER}' is a simulator too: fitted on the later sessions of the same log, with states of another kind. The "
-        "intervals cover shoppers and trainings, not what a fit on few clicks gets wrong; above all, neither fit has "
-        "seen slates unlike the shop's own, such as random ones."
+        f"'{LATER}' are a simulator too, of another family than the one that taught: boosted trees over columns "
+        "counted by hand, with no encoder, fitted on the later sessions of the same log. Intervals cover shoppers and "
+        "trainings, not what a fit on few clicks gets wrong; above all, neither fit has seen slates unlike the shop's "
+        "own, such as random ones."
     ]
 
 

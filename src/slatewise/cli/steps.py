@@ -85,21 +85,18 @@ def fit_step(
     encoder_folder: Path | None,
     family: str = "transformer",
     settings: Mapping[str, Any] | None = None,
-    text_model: str | None = None,
     force: bool = False,
     title: str = "fitting shoppers",
 ) -> dict[str, Any]:
-    """Fit simulated shoppers on a selection of a log, with the encoder named, or by plain means of text vectors.
+    """Fit simulated shoppers on a selection of a log, with the encoder named; those of the family "boosted" have none.
 
-    Those of the family "boosted" have neither. All are judged by the sessions held out of the selection, if any are.
+    They are judged by the sessions held out of the selection, if any are.
     """
-    import torch
-
     inputs = {"log": selection.named(log_folder), "catalogue": catalogue_id(log_folder)}
     if encoder_folder is not None:
         inputs["encoder"] = id_of(encoder_folder, "encoder")
         check_same_items(log_folder, (encoder_folder, "encoder"))
-    from ..encoders import MeanEncoder, TextEncoder, load_encoder
+    from ..encoders import load_encoder
     from ..simulators import FitConfig, fit
 
     with checked():
@@ -116,13 +113,9 @@ def fit_step(
         }
         if family == "boosted":
             fit(selection.of(log), None, out, family="boosted", **shared)
-            return facts_of(out, "shopper")
-        if encoder_folder is None:
-            vectors = TextEncoder(text_model).encode(log.catalogue.texts())
-            encoder = MeanEncoder(torch.from_numpy(np.vstack([np.zeros_like(vectors[:1]), vectors])))
         else:
-            encoder = load_encoder(encoder_folder)
-        fit(selection.of(log), encoder, out, encoder_path=encoder_folder, **shared)
+            assert encoder_folder is not None
+            fit(selection.of(log), load_encoder(encoder_folder), out, encoder_path=encoder_folder, **shared)
     return facts_of(out, "shopper")
 
 
