@@ -136,16 +136,14 @@ def next_views_as_slates(shopper: FittedShopper | BoostedShopper, log: ShopLog, 
     if isinstance(shopper, FittedShopper):
         at = Observed.by(shopper, log, seed=seed)
         seen, occasions = at.foretold(shopper.model), at.occasions
-        features, item = at.data.features[:, 0].float(), at.data.items[:, 0]
-        cart, purchase = (step.chance(features, item) for step in (shopper.model.cart, shopper.model.purchase))
+        features, item, own = at.data.features[:, 0].float(), at.data.items[:, 0], shopper.model.own
+        cart, purchase = (step.chance(features, item) for step in (own.cart, own.purchase))
     else:
         seen = shopper.foretell(log, seed=seed)
         _, occasions = judged_by(log, shopper.n_items, False, seed)
-        looks = Looks.at(log, occasions, shopper.model.tables)
-        columns, item = looks.chosen(), occasions.items[:, 0]
-        cart, purchase = (
-            torch.from_numpy(step.chance(columns, item)) for step in (shopper.model.cart, shopper.model.purchase)
-        )
+        looks = Looks.at(log, occasions, shopper.model.own.tables)
+        columns, item, own = looks.chosen(), occasions.items[:, 0], shopper.model.own
+        cart, purchase = (torch.from_numpy(step.chance(columns, item)) for step in (own.cart, own.purchase))
     after, n = After.of_views(log, occasions), len(occasions)
     slates = Slates(
         session=occasions.session,

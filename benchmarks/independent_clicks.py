@@ -19,11 +19,11 @@ from torch import Tensor
 
 from slatewise.datasets import ShopLog
 from slatewise.simulators import BoostedShopper, FitConfig, Foretold, Response, TreeConfig
-from slatewise.simulators.boosted import BoostedModel
 from slatewise.simulators.boosted_choice import BoostedChoice
 from slatewise.simulators.boosted_fit import LATE
 from slatewise.simulators.boosted_hazards import Hazard, fit_hazard
 from slatewise.simulators.boosted_looks import Looks
+from slatewise.simulators.boosted_model import BoostedModel, BoostedParts
 from slatewise.simulators.choice import NEVER, next_view_log_chance
 from slatewise.simulators.choice_evidence import ALL_CLICKED
 from slatewise.simulators.foretold import FITTED
@@ -106,7 +106,7 @@ class IndependentClicks(BoostedShopper):
     def respond(self, state: Any, slate: Tensor) -> tuple[Response, Any]:
         """As of `Shopper`."""
         trail, rows = state.trail, torch.arange(len(slate))
-        items, shoppers, filled = item_columns(trail, slate, self._tables), shopper_columns(trail), slate > 0
+        items, shoppers, filled = item_columns(trail, slate, self.model.own.tables), shopper_columns(trail), slate > 0
         chance = torch.sigmoid(self.logits(items, shoppers, slate))
         clicks = (uniform(state.seed, state.step, _CLICKS, slate.shape[1]) < chance) & filled
         when = uniform(state.seed, state.step, _ORDER, slate.shape[1])
@@ -114,22 +114,22 @@ class IndependentClicks(BoostedShopper):
         luck = uniform(state.seed, state.step, _LUCK, 4)
         item = slate[rows, place]
         carted, purchased = self._bought(torch.cat([items[rows, place], shoppers], 1), item, hit, luck[:, :2])
-        mean, spread = self._dwell[outcome_codes(torch.where(hit, place, -1), carted, purchased)].unbind(1)
+        mean, spread = self.model.own.dwell[outcome_codes(torch.where(hit, place, -1), carted, purchased)].unbind(1)
         dwell = torch.exp(mean + spread * torch.special.ndtri(luck[:, 2]))
         left = luck[:, 3] < self._leave
-        revenue = torch.where(purchased, self._prices[item], 0.0)
+        revenue = torch.where(purchased, self.prices[item], 0.0)
         clicked, quantity = torch.where(hit, place, -1), purchased.long()
         response = Response(filled, clicked, carted, purchased, left, dwell, revenue, quantity)
         taken, events = response.tokens(slate)
         trail.after_slate(slate)
-        trail.after_token(taken, events, self._tables.price_in_category)
+        trail.after_token(taken, events, self.model.own.tables.price_in_category)
         state.step, state.gap = state.step + 1, dwell.clone()
         return response, state
 
     def foretell(self, log: ShopLog, *, seed: int = 0, progress: Progress | None = None) -> Foretold:
         """As of `Foretells`."""
         slates, occasions = judged_by(log, self.n_items, self.model.from_slates, seed)
-        looks = Looks.at(log, occasions, self.model.tables, progress)
+        looks = Looks.at(log, occasions, self.model.own.tables, progress)
         items, clicked = torch.from_numpy(occasions.items), torch.from_numpy(occasions.clicked)
         logits = self.logits(looks.items, looks.shoppers, items)
         offered = (occasions.session, shopper_numbers(log)[occasions.session], items, clicked)
@@ -144,7 +144,7 @@ class IndependentClicks(BoostedShopper):
         hit, columns = (clicked >= 0).double(), looks.chosen()
         cart, purchase = (
             torch.from_numpy(step.chance(columns, np.zeros(len(columns), np.int64))) * hit
-            for step in (self.model.cart, self.model.purchase)
+            for step in (self.model.own.cart, self.model.own.purchase)
         )
         return Foretold(*offered, {FITTED: (done, chances[:, :-1])}, slates, cart, purchase)
 
@@ -190,13 +190,16 @@ def _model(ground: Ground, leave: float, config: FitConfig, rng: np.random.Gener
         done / tried if done >= config.min_events else (done + config.min_events * prior) / (tried + config.min_events)
         for tried, done, prior in zip(passed, passed[1:], (priors.cart_rate, priors.purchase_rate), strict=False)
     ]
-    return BoostedModel(
+    own = BoostedParts(
         tables=learn_tables(log, occasions, ground.weight, np.ones(len(log), np.bool_)),
         choice=BoostedChoice(None, (), 0.0, torch.full((1,), 10.0, dtype=torch.float64)),
         cart=Hazard.constant(rates[0], columns, n),
         purchase=Hazard.constant(rates[1], columns, n),
         dwell=torch.from_numpy(fit_dwell(after.seconds, after.outcome, np.ones(len(occasions)), priors, 20)[0]),
         leaving=Hazard.constant(leave, len(LEAVING_COLUMNS), n),
+    )
+    return BoostedModel(
+        own=own,
         leaving_known=False,
         arrivals=arrivals(log, ground.weight, config.max_arrivals, rng, priors.arrival_views)[0],
         prices=torch.from_numpy(log.catalogue.prices),

@@ -229,7 +229,7 @@ def _parts(ours: dict[str, Any], seen: dict[str, Foretold], early: After, clock:
         found["bins"][model] = bins[bins["part"].isin(kept)].to_dict("records")
         found["funnel"][model] = funnel_gains(one, early.outcome, SEED)
         later = After.of_slates(one.slates)
-        found["time"][model] = dwell_gains(shopper.model.dwell, early, later, one.shopper, SEED) if clock else {}
+        found["time"][model] = dwell_gains(shopper.model.own.dwell, early, later, one.shopper, SEED) if clock else {}
         found["evidence"][model] = shopper.report["evidence"]
     return found
 

@@ -4,7 +4,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, get_type_hints, runtime_checkable
 
 import torch
 from safetensors import SafetensorError
@@ -23,28 +23,15 @@ from .choice import ChoiceWeights
 from .examination import FORMS, Examination
 from .features import ItemFacts, Scaling
 from .fitted import FittedShopper
-from .funnel import Stage
 from .known_truth import KnownTruthShopper
-from .leaving import Leaving
 from .members import Parts
-from .quantities import Quantities
-from .returning import Returning
-from .shopper import TokenBatch
 from .shopper_model import ShopperModel
 
 KIND = "shopper"
 WEIGHTS = "shopper.safetensors"
 ENCODER_FOLDER = "encoder"
 _RIVAL = "rival:"
-_NUMBERS = ("bend", "half_life")  # of a scaling, beside its tensors
-_OF_MEMBERS: dict[str, Any] = {
-    "choice": ChoiceWeights,
-    "cart": Stage,
-    "purchase": Stage,
-    "leaving": Leaving,
-    "returning": Returning,
-    "quantities": Quantities,
-}
+_PARTS: dict[str, Any] = {"facts": ItemFacts, "scaling": Scaling, "own": Parts, "arrivals": Arrivals, "prices": Tensor}
 
 
 @runtime_checkable
@@ -55,31 +42,22 @@ class _Savable(Protocol):
 
 
 def model_tensors(model: ShopperModel) -> dict[str, Tensor]:
-    """All tensors of a model by dotted name, on the CPU."""
-    parts: dict[str, Any] = {
-        "facts": model.facts,
-        "scaling": model.scaling,
-        "choice": model.choice,
-        "cart": model.cart,
-        "purchase": model.purchase,
-        "leaving": model.leaving,
-        "returning": model.returning,
-        "quantities": model.quantities,
-        "arrivals": model.arrivals.tokens,
-        **{_RIVAL + name: weights for name, weights in model.rivals.items()},
-    }
+    """All tensors of a model by dotted name, on the CPU; numbers are tensors too."""
+    parts: dict[str, Any] = {name: getattr(model, name) for name in _PARTS}
+    parts |= {_RIVAL + name: weights for name, weights in model.rivals.items()}
     if model.members is not None:
-        own = {name: getattr(model.members, name) for name in _OF_MEMBERS}
-        parts |= {f"members.{name}": value for name, value in own.items()}
-    flat = {
-        f"{part}.{name}": getattr(value, name) for part, value in parts.items() for name in _tensors_of(type(value))
-    }
-    for name in _NUMBERS:
-        flat[f"scaling.{name}"] = torch.tensor(getattr(model.scaling, name), dtype=torch.float64)
-    if model.members is not None:
-        flat |= {f"members.{name}": getattr(model.members, name) for name in ("dwell", "arrivals")}
-    flat |= {"arrivals.gap": model.arrivals.gap, "dwell": model.dwell, "prices": model.prices}
-    return {name: _storable(tensor) for name, tensor in flat.items()}
+        parts["members"] = model.members
+    return {name: tensor for part, value in parts.items() for name, tensor in _flat(part, value).items()}
+
+
+def _flat(name: str, part: Any) -> dict[str, Tensor]:
+    """The tensors of a part, and of the parts it is made of."""
+    if isinstance(part, Tensor):
+        return {name: _storable(part)}
+    if isinstance(part, float):
+        return {name: torch.tensor(part, dtype=torch.float64)}
+    inside = {f"{name}.{one}": getattr(part, one) for one in _stored(type(part))}
+    return {name: tensor for one, value in inside.items() for name, tensor in _flat(one, value).items()}
 
 
 def _known(form: str) -> Examination:
@@ -93,7 +71,7 @@ def _known(form: str) -> Examination:
     return form
 
 
-def _tensors_of(kind: Any) -> list[str]:
+def _stored(kind: Any) -> list[str]:
     """Fields of a part but the form of examination, which all of a shopper's share."""
     return [one.name for one in fields(kind) if one.name != "form"]
 
@@ -110,30 +88,19 @@ def model_from_tensors(tensors: Mapping[str, Tensor], *, from_slates: bool, form
     """
 
     def part(kind: Any, name: str) -> Any:
-        shared = {"form": form} if kind is ChoiceWeights else {}
-        return kind(**{one: tensors[f"{name}.{one}"] for one in _tensors_of(kind)}, **shared)
+        if kind is Tensor:
+            return tensors[name]
+        if kind is float:
+            return float(tensors[name])
+        kinds, shared = get_type_hints(kind), {"form": form} if kind is ChoiceWeights else {}
+        return kind(**{one: part(kinds[one], f"{name}.{one}") for one in _stored(kind)}, **shared)
 
-    members = None
-    if "members.dwell" in tensors:
-        own = {name: part(kind, f"members.{name}") for name, kind in _OF_MEMBERS.items()}
-        members = Parts(**own, dwell=tensors["members.dwell"], arrivals=tensors["members.arrivals"])
-    scaling = {one.name: tensors[f"scaling.{one.name}"] for one in fields(Scaling)}
     rivals = {name.split(".")[0] for name in tensors if name.startswith(_RIVAL)}
     return ShopperModel(
-        facts=part(ItemFacts, "facts"),
-        scaling=Scaling(**{**scaling, **{name: float(scaling[name]) for name in _NUMBERS}}),  # pyright: ignore[reportArgumentType]
-        choice=part(ChoiceWeights, "choice"),
-        cart=part(Stage, "cart"),
-        purchase=part(Stage, "purchase"),
-        dwell=tensors["dwell"],
-        leaving=part(Leaving, "leaving"),
-        returning=part(Returning, "returning"),
-        quantities=part(Quantities, "quantities"),
-        arrivals=Arrivals(part(TokenBatch, "arrivals"), tensors["arrivals.gap"]),
-        prices=tensors["prices"],
+        **{name: part(kind, name) for name, kind in _PARTS.items()},
         from_slates=from_slates,
         rivals={name.removeprefix(_RIVAL): part(ChoiceWeights, name) for name in sorted(rivals)},
-        members=members,
+        members=part(Parts, "members") if any(name.startswith("members.") for name in tensors) else None,
     )
 
 
@@ -161,7 +128,7 @@ def write_fitted(model: ShopperModel, encoder: StateEncoder, encoder_path: Path 
             f"cannot store a {type(encoder).__name__} without encoder_path, the folder it was loaded from"
         )
     save_file(tensors, folder / WEIGHTS)
-    return {"family": "fitted", "from_slates": model.from_slates, "examination": model.choice.form, "encoder": kept}
+    return {"family": "fitted", "from_slates": model.from_slates, "examination": model.own.choice.form, "encoder": kept}
 
 
 def save_known_truth(

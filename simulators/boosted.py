@@ -8,7 +8,7 @@ Shapes: B shoppers, K slots, N items, F item columns, Q shopper columns.
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,15 +17,13 @@ from torch import Tensor
 
 from ..datasets.log import ShopLog
 from .arrivals import Arrivals
-from .boosted_choice import BoostedChoice
-from .boosted_hazards import Hazard
 from .boosted_looks import Looks
+from .boosted_model import BoostedModel
 from .choice import NEVER
 from .choice_scores import ChoiceScores
 from .foretold import FITTED, Foretold
 from .funnel import outcome_codes
 from .hand_features import (
-    ItemTables,
     alternatives,
     item_columns,
     leaving_columns,
@@ -48,34 +46,6 @@ class BoostedState(ShopperState):
     trail: Trail
 
 
-@dataclass(frozen=True)
-class BoostedModel:
-    """Everything of a boosted shopper.
-
-    Attributes:
-        tables: of the items.
-        choice: examination and choice. rivals: simpler choice models fitted on the same occasions, by name.
-        cart, purchase: funnel steps over `ITEM_COLUMNS` and `SHOPPER_COLUMNS`, the second given the first.
-        dwell: (4, 2) float32 mean and standard deviation of log seconds on a slate, by `funnel.OUTCOMES`.
-        leaving: over `LEAVING_COLUMNS`; the item is the latest one clicked. leaving_known: whether a log told it.
-        arrivals: how shoppers come.
-        prices: (N + 1,) float32.
-        from_slates: whether choices were learnt from logged slates; otherwise from next views.
-    """
-
-    tables: ItemTables
-    choice: BoostedChoice
-    cart: Hazard
-    purchase: Hazard
-    dwell: Tensor
-    leaving: Hazard
-    leaving_known: bool
-    arrivals: Arrivals
-    prices: Tensor
-    from_slates: bool
-    rivals: Mapping[str, BoostedChoice] = field(default_factory=dict)
-
-
 class BoostedShopper:
     """Implements `Shopper`; made by `fit(..., family="boosted")`, read by `load_shopper`.
 
@@ -89,20 +59,18 @@ class BoostedShopper:
         self, model: BoostedModel, report: Mapping[str, Any] | None = None, device: torch.device | str = "cpu"
     ) -> None:
         self.device = torch.device(device)
-        self.model = model
+        self.model = model.to(self.device)
         self.report = dict(report or {})
         self.n_items = len(model.prices) - 1
-        self._tables, self._arrivals = model.tables.to(self.device), model.arrivals.to(self.device)
-        self._prices, self._dwell = model.prices.to(self.device), model.dwell.to(self.device)
 
     @property
     def prices(self) -> Tensor:
         """(N + 1,) float32 price by dense index; entry 0 is 0."""
-        return self._prices
+        return self.model.prices
 
     def looked(self, k: int) -> Tensor:
         """(k,) chance that each place of a slate is looked at; the first 1, then falling."""
-        return self.model.choice.looked(k).to(self.device)
+        return self.model.own.choice.looked(k).to(self.device)
 
     def reset(self, seeds: Tensor) -> BoostedState:
         """Shoppers who arrive as one of the log's sessions did, each drawn by its seed.
@@ -111,7 +79,7 @@ class BoostedShopper:
             seeds: (B,) int64.
         """
         seeds = seeds.to(self.device)
-        return self.arrive(seeds, self._arrivals.rows(self._arrivals.drawn(seeds)))
+        return self.arrive(seeds, self.model.arrivals.rows(self.model.arrivals.drawn(seeds)))
 
     def arrive(self, seeds: Tensor, came: Arrivals) -> BoostedState:
         """Shoppers who arrive having done what is given, (B,) of both; as `reset` where that is drawn by seed."""
@@ -119,7 +87,7 @@ class BoostedShopper:
         tokens, gap = came.tokens, came.gap
         trail = Trail.start(len(seeds), self.device)
         for place in range(int(tokens.lengths.max()) if len(seeds) else 0):
-            trail.after_token(tokens.items[:, place], tokens.events[:, place], self._tables.price_in_category)
+            trail.after_token(tokens.items[:, place], tokens.events[:, place], self.model.own.tables.price_in_category)
         return BoostedState(seed=seeds.clone(), step=torch.zeros_like(seeds), gap=gap, arrival=tokens, trail=trail)
 
     def utilities(self, items: Tensor, shoppers: Tensor, filled: Tensor) -> tuple[Tensor, Tensor]:
@@ -130,7 +98,7 @@ class BoostedShopper:
             shoppers: (B, Q) columns.
             filled: (B, K) bool slots.
         """
-        choice, from_slates = self.model.choice, self.model.from_slates
+        choice, from_slates = self.model.own.choice, self.model.from_slates
         scores = torch.from_numpy(choice.scores(alternatives(items, shoppers, filled, from_slates))).to(self.device)
         count = int(filled.sum())
         utility = torch.full(filled.shape, NEVER, device=self.device).masked_scatter(filled, scores[:count])
@@ -146,7 +114,7 @@ class BoostedShopper:
             slate: (B, K) int64 dense indices, best place first, no repeats; 0 leaves a slot empty.
         """
         rows, trail = torch.arange(len(slate), device=self.device), state.trail
-        items, shoppers, filled = item_columns(trail, slate, self._tables), shopper_columns(trail), slate > 0
+        items, shoppers, filled = item_columns(trail, slate, self.model.own.tables), shopper_columns(trail), slate > 0
         utility, nothing = self.utilities(items, shoppers, filled)
         luck = uniform(state.seed, state.step, _LUCK, 5)
         noise = gumbel(state.seed, state.step, _CHOICE, 1 + slate.shape[1])
@@ -157,18 +125,18 @@ class BoostedShopper:
         carted, purchased = self._bought(torch.cat([items[rows, place], shoppers], 1), item, hit, luck[:, 1:3])
         clicked = torch.where(hit, place, -1)
         outcome = outcome_codes(clicked, carted, purchased)
-        mean, spread = self._dwell[outcome].unbind(1)
+        mean, spread = self.model.own.dwell[outcome].unbind(1)
         dwell = torch.exp(mean + spread * torch.special.ndtri(luck[:, 3]))
-        revenue = torch.where(purchased, self._prices[item], 0.0)
+        revenue = torch.where(purchased, self.prices[item], 0.0)
         response = Response(
             examined, clicked, carted, purchased, torch.zeros_like(hit), dwell, revenue, purchased.long()
         )
         taken, events = response.tokens(slate)
         trail.after_slate(slate)
-        trail.after_token(taken, events, self._tables.price_in_category)
+        trail.after_token(taken, events, self.model.own.tables.price_in_category)
         state.step, state.gap = state.step + 1, dwell.clone()
         after = leaving_columns(items, shoppers, filled, outcome)
-        chance = self.model.leaving.chance(after, trail.clicked[:, 0].cpu().numpy())
+        chance = self.model.own.leaving.chance(after, trail.clicked[:, 0].cpu().numpy())
         left = luck[:, 4] < torch.from_numpy(chance).to(self.device)
         return Response(examined, clicked, carted, purchased, left, dwell, revenue, purchased.long()), state
 
@@ -176,7 +144,7 @@ class BoostedShopper:
         """(B,) whether the item clicked went into the cart, and whether it was bought; asked of who clicked alone."""
         reached = hit
         passed = []
-        for number, step in enumerate((self.model.cart, self.model.purchase)):
+        for number, step in enumerate((self.model.own.cart, self.model.own.purchase)):
             there = torch.nonzero(reached).squeeze(1)
             chance = step.chance(columns[there].cpu().numpy(), item[there].cpu().numpy())
             reached = torch.zeros_like(hit)
@@ -198,19 +166,19 @@ class BoostedShopper:
         parts = (tokens.items, tokens.events, tokens.gaps, tokens.lengths)
         tokens = TokenBatch(*(part.to(self.device) for part in parts))
         answered = None if slates is None else slates.to(self.device)
-        trail = trail_of(tokens, answered, self._tables.price_in_category)
+        trail = trail_of(tokens, answered, self.model.own.tables.price_in_category)
         every = torch.arange(self.n_items + 1, device=self.device)
         size = (len(tokens.lengths), self.n_items + 1)
         utility, cart, purchase = (torch.empty(size, device=self.device) for _ in range(3))
         outside = torch.empty(size[0], device=self.device)
         for rows in torch.arange(size[0], device=self.device).split(max(1, _CELLS // self.n_items)):
             some = trail.rows(rows)
-            items = item_columns(some, every.expand(len(rows), -1), self._tables)
+            items = item_columns(some, every.expand(len(rows), -1), self.model.own.tables)
             shoppers, filled = shopper_columns(some), torch.ones(len(rows), size[1], dtype=torch.bool)
             utility[rows], outside[rows] = self.utilities(items, shoppers, filled.to(self.device))
             columns = torch.cat([items, shoppers[:, None].expand(-1, size[1], -1)], 2).flatten(0, 1).cpu().numpy()
             number = np.tile(every.cpu().numpy(), len(rows))
-            steps = (self.model.cart.chance(columns, number), self.model.purchase.chance(columns, number))
+            steps = (self.model.own.cart.chance(columns, number), self.model.own.purchase.chance(columns, number))
             first, second = (torch.from_numpy(step).view(len(rows), -1).to(self.device) for step in steps)
             cart[rows], purchase[rows] = first, first * second
         utility[:, 0], cart[:, 0], purchase[:, 0] = -math.inf, 0.0, 0.0
@@ -218,20 +186,21 @@ class BoostedShopper:
 
     def foretell(self, log: ShopLog, *, seed: int = 0, progress: Progress | None = None) -> Foretold:
         """What this shopper foretells of a log it was not fitted on; as `FittedShopper.foretell`."""
-        model = self.model
+        model = self.model.to(torch.device("cpu"))
+        own = model.own
         slates, occasions = judged_by(log, self.n_items, model.from_slates, seed)
-        looks = Looks.at(log, occasions, model.tables, progress)
+        looks = Looks.at(log, occasions, own.tables, progress)
         offers = looks.offers(np.ones(len(occasions)))
-        choices = {name: one.chances(offers) for name, one in {FITTED: model.choice, **model.rivals}.items()}
+        choices = {name: one.chances(offers) for name, one in {FITTED: own.choice, **model.rivals}.items()}
         items, clicked = torch.from_numpy(occasions.items), torch.from_numpy(occasions.clicked)
         offered = (occasions.session, shopper_numbers(log)[occasions.session], items, clicked, choices)
         if slates is None:
             assert occasions.correction is not None
             return Foretold(*offered, correction=torch.from_numpy(occasions.correction))
         columns, item = looks.chosen(), chosen_items(slates).numpy()
-        cart, purchase = (torch.from_numpy(step.chance(columns, item)) for step in (model.cart, model.purchase))
+        cart, purchase = (torch.from_numpy(step.chance(columns, item)) for step in (own.cart, own.purchase))
         leaving = None
         if model.leaving_known and not log.facts.get("length_biased"):
-            leaving = torch.from_numpy(model.leaving.chance(*looks.leaving(outcomes(slates).numpy(), item)))
+            leaving = torch.from_numpy(own.leaving.chance(*looks.leaving(outcomes(slates).numpy(), item)))
         hit = clicked >= 0
         return Foretold(*offered, slates, cart * hit, purchase * hit, leaving)

@@ -12,9 +12,10 @@ from torch import Tensor
 
 from ..errors import ArtefactError
 from .arrivals import Arrivals
-from .boosted import BoostedModel, BoostedShopper
+from .boosted import BoostedShopper
 from .boosted_choice import BoostedChoice
 from .boosted_hazards import Hazard
+from .boosted_model import BoostedModel, BoostedParts
 from .hand_features import CHOICE_COLUMNS, LEAVING_COLUMNS, ItemTables
 from .shopper import TokenBatch
 from .trees import Trees
@@ -29,14 +30,14 @@ _NUMBERS = ("centre", "scale", "low", "high", "weights", "effects")
 def write_boosted(model: BoostedModel, folder: Path) -> dict[str, Any]:
     """Write a model into a folder; returns what `read_boosted` has to know to read it back."""
     (folder / TREES_FOLDER).mkdir(exist_ok=True)
-    tensors = {f"tables.{one.name}": getattr(model.tables, one.name) for one in fields(ItemTables)}
+    tensors = {f"tables.{one.name}": getattr(model.own.tables, one.name) for one in fields(ItemTables)}
     tensors |= {f"arrivals.{one.name}": getattr(model.arrivals.tokens, one.name) for one in fields(TokenBatch)}
-    tensors |= {"arrivals.gap": model.arrivals.gap, "dwell": model.dwell, "prices": model.prices}
+    tensors |= {"arrivals.gap": model.arrivals.gap, "dwell": model.own.dwell, "prices": model.prices}
     for part in _HAZARDS:
-        hazard: Hazard = getattr(model, part)
+        hazard: Hazard = getattr(model.own, part)
         tensors |= {f"{part}.{name}": torch.from_numpy(getattr(hazard, name)) for name in _NUMBERS}
     choices = []
-    for number, (name, choice) in enumerate({"": model.choice, **model.rivals}.items()):
+    for number, (name, choice) in enumerate({"": model.own.choice, **model.rivals}.items()):
         tensors[f"proceed.{number}"] = choice.proceed
         file = _write_trees(choice.trees, folder, f"choice-{number}")
         choices.append({"name": name, "nothing": choice.nothing, "columns": list(choice.columns), "trees": file})
@@ -48,7 +49,7 @@ def write_boosted(model: BoostedModel, folder: Path) -> dict[str, Any]:
         "leaving_known": model.leaving_known,
         "columns": {"choice": list(CHOICE_COLUMNS), "leaving": list(LEAVING_COLUMNS)},
         "choices": choices,
-        "hazards": {part: _write_trees(getattr(model, part).trees, folder, part) for part in _HAZARDS},
+        "hazards": {part: _write_trees(getattr(model.own, part).trees, folder, part) for part in _HAZARDS},
     }
 
 
@@ -86,16 +87,14 @@ def read_boosted(folder: Path, facts: Mapping[str, Any], device: torch.device | 
             for number, one in enumerate(facts["choices"])
         }
         hazards = {part: _hazard(part, tensors, _read_trees(folder, facts["hazards"][part])) for part in _HAZARDS}
+        tables = _part(ItemTables, "tables", tensors)
         model = BoostedModel(
-            tables=_part(ItemTables, "tables", tensors),
-            choice=choices.pop(""),
+            own=BoostedParts(tables=tables, choice=choices.pop(""), dwell=tensors["dwell"], **hazards),
             rivals=choices,
-            dwell=tensors["dwell"],
             leaving_known=bool(facts["leaving_known"]),
             arrivals=Arrivals(_part(TokenBatch, "arrivals", tensors), tensors["arrivals.gap"]),
             prices=tensors["prices"],
             from_slates=bool(facts["from_slates"]),
-            **hazards,
         )
     except (OSError, KeyError, TypeError, ValueError, SafetensorError, LightGBMError) as error:
         raise ArtefactError(f"{folder} is not a readable shopper: {error}; fit it anew") from error

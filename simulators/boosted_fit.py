@@ -11,10 +11,11 @@ import torch
 from numpy.typing import NDArray
 
 from ..datasets.log import ShopLog
-from .boosted import BoostedModel, BoostedShopper
+from .boosted import BoostedShopper
 from .boosted_choice import BoostedChoice, Offers, examination_errors, fit_boosted_choice
 from .boosted_hazards import Hazard, fit_hazard
 from .boosted_looks import Looks
+from .boosted_model import BoostedModel, BoostedParts
 from .choice import NEVER
 from .choice_evidence import choice_evidence
 from .fit import FitConfig
@@ -162,14 +163,17 @@ def _assembled(
     stages, evidence = _funnel(after, looks, often, latest, config, log.catalogue.n_items, ground.click_rate_known)
     leaving, known, leaves = _leaving(ground, after, looks, latest, config)
     dwell, time = fit_dwell(after.seconds, after.outcome, often, priors, config.min_events)
-    model = BoostedModel(
+    own = BoostedParts(
         tables=learn_tables(log, occasions, ground.weight, np.ones(len(log), np.bool_)),
         choice=choice,
-        rivals=rivals,
         cart=stages["cart"],
         purchase=stages["purchase"],
         dwell=torch.from_numpy(dwell),
         leaving=leaving,
+    )
+    model = BoostedModel(
+        own=own,
+        rivals=rivals,
         leaving_known=known,
         arrivals=arrivals(log, ground.weight, config.max_arrivals, rng, priors.arrival_views)[0],
         prices=torch.from_numpy(log.catalogue.prices),
@@ -178,7 +182,7 @@ def _assembled(
     shopper = BoostedShopper(model)
     if not ground.click_rate_known:
         nothing = _nothing_for_click_rate(shopper, priors.click_rate, priors.slate_size)
-        shopper = BoostedShopper(replace(model, choice=replace(choice, nothing=nothing)))
+        shopper = BoostedShopper(replace(model, own=replace(own, choice=replace(choice, nothing=nothing))))
     return shopper, [*evidence, leaves, time]
 
 
@@ -229,7 +233,7 @@ def _leaving(
 @torch.no_grad()
 def _nothing_for_click_rate(shopper: BoostedShopper, rate: float, k: int, shoppers: int = 512) -> float:
     """Utility of clicking nothing at which a first slate of the most popular items is clicked at a given rate."""
-    tables, choice = shopper.model.tables, shopper.model.choice
+    tables, choice = shopper.model.own.tables, shopper.model.own.choice
     trail = shopper.reset(torch.arange(shoppers)).trail
     slate = (tables.popularity[1:].topk(min(k, shopper.n_items)).indices + 1).expand(shoppers, -1)
     utility, rest = shopper.utilities(item_columns(trail, slate, tables), shopper_columns(trail), slate > 0)
@@ -247,19 +251,19 @@ def _parameters(model: BoostedModel, errors: NDArray[np.float64]) -> list[dict[s
             {"part": part, "name": name, "unit": unit, "value": value, "error": error, "low": low, "high": high}
         )
 
-    trees = model.choice.trees
+    trees = model.own.choice.trees
     if trees is not None:
         gains = trees.gains()
         for name, gain in zip(CHOICE_COLUMNS, gains / max(gains.sum(), 1e-12), strict=True):
             add("choice", name, "share of the trees' gain", float(gain))
     if model.from_slates:
-        proceed = model.choice.proceed.numpy()
+        proceed = model.own.choice.proceed.numpy()
         for place, (value, error) in enumerate(zip(proceed, errors, strict=True), start=1):
             ending = "_on" if place == len(proceed) else ""
             add("examination", f"look_on_from_{place}{ending}", "1", float(value), float(error))
     step_columns = ITEM_COLUMNS + SHOPPER_COLUMNS
-    stages = (("cart", model.cart, step_columns), ("purchase", model.purchase, step_columns))
-    for part, hazard, columns in (*stages, ("leaving", model.leaving, LEAVING_COLUMNS)):
+    stages = (("cart", model.own.cart, step_columns), ("purchase", model.own.purchase, step_columns))
+    for part, hazard, columns in (*stages, ("leaving", model.own.leaving, LEAVING_COLUMNS)):
         for name, value in zip(("always", *columns), hazard.weights, strict=True):
             if value:
                 add(part, name, "sd", float(value))

@@ -29,8 +29,8 @@ def drawn_shoppers(log: ShopLog, rng: np.random.Generator) -> NDArray[np.float64
     return np.bincount(rng.integers(n, size=n), minlength=n)[shopper].astype(np.float64)
 
 
-def member_parts(choice: ChoiceWeights, rest: LearnedRest, often: NDArray[np.float64]) -> Parts:
-    """A member: what was fitted for it, and the arrivals as often, (A,), as they count for it."""
+def parts_of(choice: ChoiceWeights, rest: LearnedRest, often: NDArray[np.float64]) -> Parts:
+    """Of a shopper, or a member: what was fitted for it, and the arrivals as often, (A,), as they count for it."""
     rows = np.repeat(np.arange(len(often)), often.astype(np.int64))
     # As many rows as there are arrivals, so that members can be stacked.
     even = rows[np.arange(len(often)) * len(rows) // len(often)] if len(rows) else np.arange(len(often))

@@ -9,7 +9,7 @@ import torch
 from ..datasets.log import ShopLog
 from ..encoders.state import StateEncoder
 from .choice_evidence import choice_evidence
-from .ensemble import member_parts, resampled
+from .ensemble import parts_of, resampled
 from .examination import FORMS, Examination
 from .fit_judged import judged_after
 from .fitted import FittedShopper
@@ -153,13 +153,7 @@ def _assembled(
     model = ShopperModel(
         facts=learned.facts,
         scaling=learned.scaling,
-        choice=learned.fit.weights.to(torch.device("cpu")),
-        cart=whole.funnel.cart,
-        purchase=whole.funnel.purchase,
-        dwell=torch.from_numpy(whole.dwell),
-        leaving=whole.leaving.leaving,
-        returning=whole.returning.returning,
-        quantities=whole.quantities.quantities,
+        own=parts_of(learned.fit.weights, whole, np.ones(len(session))),
         arrivals=came,
         prices=torch.from_numpy(log.catalogue.prices),
         from_slates=ground.from_slates,
@@ -171,7 +165,7 @@ def _assembled(
             progress(number, config.members, "fitting the ensemble")
         weight = ground.weight * drawn
         choice = learn_again(learned, weight[occasions.session]).weights
-        members.append(member_parts(choice, rest.learn(weight, whole), drawn[session]))
+        members.append(parts_of(choice, rest.learn(weight, whole), drawn[session]))
     model = replace(model, members=Parts.stacked(members) if members else None)
     if not ground.click_rate_known:
         model = _with_click_rate(model, encoder, priors)
@@ -185,9 +179,7 @@ def _assembled(
 def _with_click_rate(model: ShopperModel, encoder: StateEncoder, priors: Priors) -> ShopperModel:
     """The model, and each of its members, with clicks as frequent as the prior has them."""
     if model.members is not None:
-        alone = [_with_click_rate(model.member(number), encoder, priors) for number in range(len(model.members))]
-        choices = [one.choice for one in alone]
-        members = [replace(model.members.member(number), choice=choice) for number, choice in enumerate(choices)]
-        model = replace(model, members=Parts.stacked(members))
+        alone = [_with_click_rate(model.member(number), encoder, priors).own for number in range(len(model.members))]
+        model = replace(model, members=Parts.stacked(alone))
     nothing = nothing_for_click_rate(FittedShopper(model, encoder), priors.click_rate, priors.slate_size)
-    return replace(model, choice=model.choice.with_nothing(nothing))
+    return replace(model, own=replace(model.own, choice=model.own.choice.with_nothing(nothing)))

@@ -19,9 +19,9 @@ def judged_after(model: ShopperModel, held: ShopLog, visits: Revisits, fitted: s
     """What the sessions kept aside, and their visits, say of coming again and of quantities, where fitted."""
     found: dict[str, Any] = {}
     if "coming again" in fitted:
-        found["returns"] = records(return_calibration(model.returning, visits))
+        found["returns"] = records(return_calibration(model.own.returning, visits))
     if "quantity" in fitted:
-        found["quantities"] = records(quantity_calibration(model.quantities, Bought.of(held)))
+        found["quantities"] = records(quantity_calibration(model.own.quantities, Bought.of(held)))
     return found
 
 

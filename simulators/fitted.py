@@ -27,7 +27,7 @@ from .members import Expected, Parts, expected
 from .observed import Observed
 from .randomness import uniform
 from .replay import Progress
-from .returning import Returning, features_of_state
+from .returning import features_of_state
 from .shopper import Response, ShopperState, TokenBatch
 from .shopper_model import ShopperModel
 from .trail import Trail, trail_of
@@ -123,7 +123,7 @@ class FittedShopper:
 
     def looked(self, k: int) -> Tensor:
         """(k,) chance that each place of a slate is looked at while nothing is clicked."""
-        return self.model.choice.looked(k)
+        return self.model.own.choice.looked(k)
 
     def reset(self, seeds: Tensor) -> FittedState:
         """Shoppers who arrive as one of the log's sessions did, each drawn by its seed.
@@ -133,9 +133,8 @@ class FittedShopper:
         """
         seeds = seeds.to(self.device)
         drawn, who = self.model.arrivals.drawn(seeds), self.whose(seeds)
-        if who is not None and self.model.members is not None:
-            drawn = self.model.members.arrivals[who, drawn]
-        return self.arrive(seeds, self.model.arrivals.rows(drawn))
+        rows = self._parts(who).arrivals
+        return self.arrive(seeds, self.model.arrivals.rows(rows[drawn] if who is None else rows[who, drawn]))
 
     @torch.no_grad()
     def arrive(self, seeds: Tensor, came: Arrivals) -> FittedState:
@@ -171,9 +170,8 @@ class FittedShopper:
             state: B shoppers.
             slate: (B, K) int64 dense indices, best place first, no repeats; 0 leaves a slot empty.
         """
-        model, rows, who = self.model, torch.arange(len(slate), device=self.device), state.member
-        parts = model if who is None else model.members
-        assert parts is not None
+        rows, who = torch.arange(len(slate), device=self.device), state.member
+        parts = self._parts(who)
         scaled = self.scaled(state.memory.state, state.trail, slate)
         luck = uniform(state.seed, state.step, _LUCK, 6)
         utility = parts.choice.utility(scaled, slate, who)
@@ -190,7 +188,7 @@ class FittedShopper:
         dwell = torch.exp(mean + spread * torch.special.ndtri(luck[:, 3]))
         quantity, buys = torch.zeros_like(item), torch.nonzero(purchased).squeeze(1)
         quantity[buys] = parts.quantities.drawn(item[buys], luck[buys, 5], None if who is None else who[buys])
-        revenue = model.prices[item] * quantity
+        revenue = self.prices[item] * quantity
         response = Response(examined, clicked, carted, purchased, torch.zeros_like(hit), dwell, revenue, quantity)
         state = self._moved_on(state, slate, response)
         trail, last = state.trail, state.trail.clicked[:, 0]
@@ -208,7 +206,7 @@ class FittedShopper:
             state: B shoppers.
             slate: (B, K) int64 dense indices, best place first, no repeats; 0 leaves a slot empty.
         """
-        parts = self.model.members or Parts.stacked([self.model.parts])
+        parts = self.model.members or Parts.stacked([self.model.own])
         scaled = self.scaled(state.memory.state, state.trail, slate)
         return expected(parts, scaled, outside_features(state.trail), slate, self.model.prices)
 
@@ -219,7 +217,7 @@ class FittedShopper:
 
     def return_chances(self, state: FittedState) -> Tensor:
         """(B,) chance that each shopper comes again, ever, after a visit that ended like this."""
-        return self._returning(state).within(features_of_state(state), math.inf, state.member)
+        return self._parts(state.member).returning.within(features_of_state(state), math.inf, state.member)
 
     def returns(self, state: FittedState) -> tuple[Tensor, Tensor]:
         """Whether the shoppers come again after this visit (B,) bool, and after how many days (B,) float32, > 0.
@@ -227,13 +225,14 @@ class FittedShopper:
         Their seeds number the visit (`visit_seed`): who has come more often comes again more, or less, as the log says.
         """
         luck = uniform(state.seed, 0, _RETURN, 2)
-        days = self._returning(state).days(features_of_state(state), luck[:, 1], state.member)
+        days = self._parts(state.member).returning.days(features_of_state(state), luck[:, 1], state.member)
         return luck[:, 0] < self.return_chances(state), days
 
-    def _returning(self, state: FittedState) -> Returning:
-        parts = self.model if state.member is None else self.model.members
+    def _parts(self, who: Tensor | None) -> Parts:
+        """What decides: of all members where it is told `who` is of which, otherwise the shopper's own."""
+        parts = self.model.own if who is None else self.model.members
         assert parts is not None
-        return parts.returning
+        return parts
 
     def _moved_on(self, state: FittedState, slate: Tensor, response: Response) -> FittedState:
         """The state after a slate and the token it made."""
@@ -263,17 +262,17 @@ class FittedShopper:
         state = self.encoder.encode(tokens.items, tokens.events, tokens.gaps, tokens.lengths)
         answered = None if slates is None else slates.to(self.device)
         trail = trail_of(tokens, answered, self.model.facts.price_in_category)
-        model, every = self.model, torch.arange(self.n_items + 1, device=self.device)
+        own, every = self.model.own, torch.arange(self.n_items + 1, device=self.device)
         size = (len(state), self.n_items + 1)
         utility, cart, purchase = (torch.empty(size, device=self.device) for _ in range(3))
         for rows in torch.arange(len(state), device=self.device).split(max(1, _CELLS // self.n_items)):
             scaled = self.scaled(state[rows], trail.rows(rows), every)
-            utility[rows] = scaled @ model.choice.item + model.choice.effects
-            cart[rows] = model.cart.chance(scaled, every)
-            purchase[rows] = cart[rows] * model.purchase.chance(scaled, every)
+            utility[rows] = scaled @ own.choice.item + own.choice.effects
+            cart[rows] = own.cart.chance(scaled, every)
+            purchase[rows] = cart[rows] * own.purchase.chance(scaled, every)
         utility[:, 0], cart[:, 0], purchase[:, 0] = -math.inf, 0.0, 0.0
-        nothing = model.choice.nothing(outside_features(trail))
-        return ChoiceScores(utility, nothing, cart, purchase, model.quantities.mean)
+        nothing = own.choice.nothing(outside_features(trail))
+        return ChoiceScores(utility, nothing, cart, purchase, own.quantities.mean)
 
     def foretell(self, log: ShopLog, *, seed: int = 0, progress: Progress | None = None) -> Foretold:
         """What this shopper foretells of a log it was not fitted on.

@@ -225,13 +225,13 @@ def nothing_for_click_rate(shopper: FittedShopper, rate: float, k: int, shoppers
         k: slots of the slate.
         shoppers: arrivals that the rate is taken over.
     """
-    model = shopper.model
+    choice = shopper.model.own.choice
     state = shopper.reset(torch.arange(shoppers))
-    best = model.facts.popularity[1:].topk(min(k, shopper.n_items)).indices + 1
+    best = shopper.model.facts.popularity[1:].topk(min(k, shopper.n_items)).indices + 1
     slate = best.expand(shoppers, -1)
-    utility = model.choice.utility(shopper.scaled(state.memory.state, state.trail, slate), slate).double()
-    rest = (outside_features(state.trail) @ model.choice.with_nothing(0.0).outside).double()
-    return level_of_nothing(utility, rest, model.choice.proceed.double(), rate, model.choice.form)
+    utility = choice.utility(shopper.scaled(state.memory.state, state.trail, slate), slate).double()
+    rest = (outside_features(state.trail) @ choice.with_nothing(0.0).outside).double()
+    return level_of_nothing(utility, rest, choice.proceed.double(), rate, choice.form)
 
 
 @torch.no_grad()

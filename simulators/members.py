@@ -25,13 +25,13 @@ from .returning import Returning
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """All of a fitted shopper that is fitted again for each member.
+    """All of a fitted shopper that is fitted again for each member of an ensemble.
 
     Attributes:
         choice: examination and choice. cart, purchase: funnel steps. leaving: when shoppers leave.
         dwell: (4, 2) float32 mean and standard deviation of log seconds on a slate, by `funnel.OUTCOMES`.
         returning: whether and when they come again. quantities: how many they buy at once.
-        arrivals: (A,) int64 rows of the shopper's arrivals, as often as each came.
+        arrivals: (A,) int64 rows of the arrivals that all members share, as often as each came.
 
     Of an ensemble every tensor has a row a member first.
     """

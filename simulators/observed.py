@@ -65,7 +65,7 @@ class Observed:
     @torch.no_grad()
     def foretold(self, model: "ShopperModel") -> Foretold:
         """What a model, on the CPU, foretells of it."""
-        data, models = self.data, {FITTED: model.choice, **model.rivals}
+        data, models = self.data, {FITTED: model.own.choice, **model.rivals}
         choices = {
             name: choice_chances(weights.to(torch.device("cpu"), torch.float64), data)
             for name, weights in models.items()
@@ -75,11 +75,11 @@ class Observed:
             return Foretold(*offered, correction=data.correction)
         item, hit = chosen_items(self.slates), data.clicked >= 0
         features = data.features[torch.arange(len(item)), data.clicked.clamp(min=0)].float()
-        cart, purchase = (stage.chance(features, item) * hit for stage in (model.cart, model.purchase))
+        cart, purchase = (stage.chance(features, item) * hit for stage in (model.own.cart, model.own.purchase))
         if self.length_biased:
             return Foretold(*offered, self.slates, cart, purchase)
         at, taken = leaving_rows(self.slates, self.seen, data)
-        return Foretold(*offered, self.slates, cart, purchase, model.leaving.chance(at.float(), taken))
+        return Foretold(*offered, self.slates, cart, purchase, model.own.leaving.chance(at.float(), taken))
 
 
 def judged_by(log: ShopLog, n_items: int, from_slates: bool, seed: int) -> tuple[Slates | None, Occasions]:

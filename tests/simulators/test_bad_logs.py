@@ -346,14 +346,14 @@ def test_an_odd_log_gives_a_shopper_that_says_what_it_rests_on(case: str, family
 def test_members_of_one_shopper_differ_by_the_sessions_drawn(log: ShopLog) -> None:
     shopper = fit_shopper(of_one(log), MeanEncoder.from_catalogue(log.catalogue, dim=8), config=FitConfig(members=2))
     assert shopper.report["counts"]["shoppers"] == 1
-    assert not torch.equal(shopper.member(0).model.choice.item, shopper.member(1).model.choice.item)
+    assert not torch.equal(shopper.member(0).model.own.choice.item, shopper.member(1).model.own.choice.item)
     gain = next(row for row in shopper.report["held_out"] if row["model"] == "position")
     assert gain["low"] < gain["gain"] < gain["high"]
 
 
 def test_shoppers_drawn_without_a_rare_event_still_know_that_it_is_rare(log: ShopLog) -> None:
     shopper = fit_shopper(bought_by_one(log), MeanEncoder.from_catalogue(log.catalogue, dim=8), config=RARE)
-    chances = [float(torch.sigmoid(shopper.member(number).model.cart.weights[0])) for number in range(6)]
+    chances = [float(torch.sigmoid(shopper.member(number).model.own.cart.weights[0])) for number in range(6)]
     assert min(chances) < 0.01  # of clicks, where the prior has 0.1
 
 

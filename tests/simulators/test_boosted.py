@@ -139,12 +139,12 @@ def test_simulated_sessions_are_like_the_logs(boosted: BoostedShopper, shop: Kno
 
 def test_equal_seeds_and_logs_give_equal_shoppers(few: ShopLog, small: BoostedShopper) -> None:
     again = fit_boosted(few, config=FitConfig(held_out=0))
-    assert small.model.choice.trees is not None
-    assert again.model.choice == replace(small.model.choice, proceed=again.model.choice.proceed)
-    assert torch.equal(again.model.choice.proceed, small.model.choice.proceed)
+    assert small.model.own.choice.trees is not None
+    assert again.model.own.choice == replace(small.model.own.choice, proceed=again.model.own.choice.proceed)
+    assert torch.equal(again.model.own.choice.proceed, small.model.own.choice.proceed)
     assert again.report == small.report
     other = fit_boosted(few, config=FitConfig(held_out=0, resample=1))
-    assert other.model.choice.trees != small.model.choice.trees
+    assert other.model.own.choice.trees != small.model.own.choice.trees
 
 
 def test_clicks_by_chance_alone_teach_nothing(few: ShopLog, later: ShopLog) -> None:
@@ -230,11 +230,11 @@ def test_columns_are_counted_by_hand(log: ShopLog) -> None:
 
 
 def test_an_item_dearer_than_usual_is_never_liked_more(boosted: BoostedShopper, later: ShopLog) -> None:
-    looks = Looks.at(later, Occasions.of_slates(later.slates), boosted.model.tables)
+    looks = Looks.at(later, Occasions.of_slates(later.slates), boosted.model.own.tables)
     x = looks.offers(np.ones(len(looks.occasions))).x[:300]
     rows = np.repeat(x[~np.isnan(x[:, CHOICE_COLUMNS.index("dearer")])], 5, axis=0)
     rows[:, CHOICE_COLUMNS.index("dearer")] = np.tile([0, 0.3, 0.8, 1.5, 3], len(rows) // 5)
-    utility = boosted.model.choice.scores(rows).reshape(-1, 5)
+    utility = boosted.model.own.choice.scores(rows).reshape(-1, 5)
     assert (np.diff(utility, axis=1) <= 1e-6).all()
 
 
@@ -305,7 +305,7 @@ def test_without_slates_the_click_rate_depth_and_leaving_are_assumed_and_said_to
     for quantity in ("click rate of a popular slate", "chance to look at the next place", "mean slates a session"):
         assert said[quantity] == ASSUMED
     assert held_out(shopper, "low")["position and popularity"] > 0
-    popular = (shopper.model.tables.popularity[1:].topk(8).indices + 1).expand(4_000, -1)
+    popular = (shopper.model.own.tables.popularity[1:].topk(8).indices + 1).expand(4_000, -1)
     response, _ = shopper.respond(shopper.reset(torch.arange(4_000) + 10**6), popular)
     assert float((response.clicked >= 0).float().mean()) == pytest.approx(0.2, abs=0.025)
     assert float(response.left.float().mean()) == pytest.approx(0.25, abs=0.03)
@@ -340,7 +340,7 @@ def test_scores_of_items_foretell_the_clicks_on_a_slate(boosted: BoostedShopper)
     response, _ = boosted.respond(state, slate.expand(10_000, -1))
     utility = scores.utility.gather(1, slate).double()
     offers = Offers(np.zeros((0, 1), np.float32), np.ones((1, K), np.int64), np.array([-1]), np.ones(1))
-    none = log_chances(utility, scores.outside.double(), boosted.model.choice.proceed, offers).exp()
+    none = log_chances(utility, scores.outside.double(), boosted.model.own.choice.proceed, offers).exp()
     assert float((response.clicked < 0).float().mean()) == pytest.approx(float(none), abs=0.015)
     np.testing.assert_allclose(response.examined.float().mean(0), boosted.looked(K), atol=0.02)
     assert float(utility.min()) > NEVER

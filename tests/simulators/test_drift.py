@@ -54,17 +54,18 @@ def lasting(shop: KnownShop, encoder: MeanEncoder) -> FittedShopper:
 def taken_with(shopper: FittedShopper, half_life: float) -> FittedShopper:
     """The shopper, but taken by categories it was taken by before, for so long, and staying for many slates."""
     model = shopper.model
-    item = model.choice.item.clone()
+    item = model.own.choice.item.clone()
     item[[ITEM_FEATURES.index(name) for name in FADING]] = torch.tensor([2.5, 1.5])
     item[ITEM_FEATURES.index("same_category")] = 0.0
     high = model.scaling.high.clone()
     high[[ITEM_FEATURES.index(name) for name in FADING]] = torch.tensor([1.0, 3.0])
-    weights = torch.zeros_like(model.leaving.weights)
+    weights = torch.zeros_like(model.own.leaving.weights)
     weights[0] = -2.5
-    leaving = replace(model.leaving, weights=weights, effects=torch.zeros_like(model.leaving.effects))
+    leaving = replace(model.own.leaving, weights=weights, effects=torch.zeros_like(model.own.leaving.effects))
     scaling = replace(model.scaling, half_life=half_life, high=high)
-    choice = replace(model.choice, item=item)
-    return FittedShopper(replace(model, choice=choice, scaling=scaling, leaving=leaving), shopper.encoder)
+    choice = replace(model.own.choice, item=item)
+    own = replace(model.own, choice=choice, leaving=leaving)
+    return FittedShopper(replace(model, own=own, scaling=scaling), shopper.encoder)
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from slatewise.simulators import (
     fit_shopper,
     load_shopper,
 )
-from slatewise.simulators.ensemble import member_parts, resampled
+from slatewise.simulators.ensemble import parts_of, resampled
 from slatewise.testing import check_shopper, random_slates
 
 
@@ -48,11 +48,11 @@ def test_members_are_other_fits_which_the_seed_repeats(log: ShopLog, encoder: Me
     one, same, other = (fit_shopper(few, encoder, config=FitConfig(members=2, seed=seed)) for seed in (0, 0, 1))
     assert one.members == 2
     for name in ("item", "outside", "proceed", "effects"):
-        first, second = (getattr(one.member(number).model.choice, name) for number in (0, 1))
+        first, second = (getattr(one.member(number).model.own.choice, name) for number in (0, 1))
         assert first.shape == second.shape
         assert not torch.equal(first, second)
-        assert torch.equal(first, getattr(same.member(0).model.choice, name))
-    assert not torch.equal(one.member(0).model.choice.item, other.member(0).model.choice.item)
+        assert torch.equal(first, getattr(same.member(0).model.own.choice, name))
+    assert not torch.equal(one.member(0).model.own.choice.item, other.member(0).model.own.choice.item)
 
 
 def test_shoppers_count_as_often_as_they_are_drawn(log: ShopLog) -> None:
@@ -68,7 +68,7 @@ def test_shoppers_count_as_often_as_they_are_drawn(log: ShopLog) -> None:
 
 def test_arrivals_of_a_member_come_as_often_as_their_shoppers_count(fitted: FittedShopper) -> None:
     often = np.array([0.0, 2.0, 1.0, 0.0, 3.0, 0.0])
-    whole = fitted.model
+    whole = fitted.model.own
     rest = type(
         "Rest",
         (),
@@ -80,7 +80,7 @@ def test_arrivals_of_a_member_come_as_often_as_their_shoppers_count(fitted: Fitt
             "dwell": np.zeros((4, 2), np.float32),
         },
     )
-    assert member_parts(whole.choice, rest, often).arrivals.tolist() == [1, 1, 2, 4, 4, 4]  # pyright: ignore[reportArgumentType]
+    assert parts_of(whole.choice, rest, often).arrivals.tolist() == [1, 1, 2, 4, 4, 4]  # pyright: ignore[reportArgumentType]
 
 
 def test_a_drawn_shopper_does_what_its_member_does(fitted: FittedShopper) -> None:

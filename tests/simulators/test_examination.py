@@ -287,7 +287,7 @@ def test_forms_are_compared_in_a_fit_and_reported(few: ShopLog, encoder: MeanEnc
     shopper = fit_shopper(few, encoder, config=FitConfig(members=0, examination="auto", held_out=0.1))
     table = shopper.report["forms"]
     assert {row["form"] for row in table} == set(FORMS)
-    assert shopper.model.choice.form == table[0]["form"]
+    assert shopper.model.own.choice.form == table[0]["form"]
     assert all(weights.form == table[0]["form"] for weights in shopper.model.rivals.values())
     assert [row["gain"] for row in table] == sorted(row["gain"] for row in table)
 
@@ -295,19 +295,21 @@ def test_forms_are_compared_in_a_fit_and_reported(few: ShopLog, encoder: MeanEnc
 def test_a_shopper_of_each_form_keeps_the_promises_of_simulators(fitted: FittedShopper) -> None:
     check_shopper(fitted, k=6)
     check_shopper(fitted.ensemble(), k=6)
-    assert {one.form for one in (fitted.model.choice, fitted.member(1).model.choice)} == {fitted.model.choice.form}
+    assert {one.model.own.choice.form for one in (fitted, fitted.member(1))} == {fitted.model.own.choice.form}
 
 
 def test_what_a_shopper_expects_is_what_it_does(fitted: FittedShopper) -> None:
     n, slate, first = 40_000, random_slates(1, 6, fitted.n_items), torch.tensor([0])
     state = fitted.reset(torch.full((n,), 5))
-    utility = fitted.model.choice.utility(fitted.scaled(state.memory.state[:1], state.trail.rows(first), slate), slate)
-    nothing = fitted.model.choice.nothing(outside_features(state.trail.rows(first)))
-    chances = fitted.model.choice.log_chances(utility, nothing).exp()[0]
+    choice, trail = fitted.model.own.choice, state.trail.rows(first)
+    utility = choice.utility(fitted.scaled(state.memory.state[:1], trail, slate), slate)
+    nothing = choice.nothing(outside_features(trail))
+    chances = choice.log_chances(utility, nothing).exp()[0]
     for number in range(2):
         one = fitted.member(number)
         expected = fitted.expect(fitted.reset(torch.tensor([5])), slate)
-        own = FittedShopper(replace(one.model, arrivals=fitted.model.arrivals), one.encoder)
+        parts = replace(one.model.own, arrivals=fitted.model.own.arrivals)
+        own = FittedShopper(replace(one.model, own=parts), one.encoder)
         alone = own.expect(own.reset(torch.tensor([5])), slate)
         np.testing.assert_allclose(expected.click[number], alone.click[0], rtol=1e-4)
     state.seed = torch.arange(n)
@@ -327,8 +329,8 @@ def test_a_shopper_is_read_back_with_its_form(
     again = load_shopper(tmp_path / "shopper")
     assert isinstance(again, FittedShopper)
     for one, other in ((again, written), (again.member(0), written.member(0))):
-        assert one.model.choice.form == other.model.choice.form == form
-        assert torch.equal(one.model.choice.proceed, other.model.choice.proceed)
+        assert one.model.own.choice.form == other.model.own.choice.form == form
+        assert torch.equal(one.model.own.choice.proceed, other.model.own.choice.proceed)
     assert {weights.form for weights in again.model.rivals.values()} == {form}
     with pytest.raises(ArtefactError, match="examination"):
         fit(part, encoder, tmp_path / "shopper", config=replace(config, examination="auto"))
@@ -345,7 +347,7 @@ def test_a_folder_from_before_there_were_forms_is_refused(few: ShopLog, encoder:
 
 
 def test_evidence_and_parameters_name_the_chances_to_look(fitted: FittedShopper) -> None:
-    form, report = fitted.model.choice.form, fitted.report
+    form, report = fitted.model.own.choice.form, fitted.report
     first = report["evidence"][0]
     assert (first["quantity"], first["source"]) == (f"form of examination: {form}", ASSUMED)
     assert first["evidence"] == "asked for"
@@ -356,11 +358,11 @@ def test_evidence_and_parameters_name_the_chances_to_look(fitted: FittedShopper)
         assert not rows
         assert not named
     else:
-        chance = torch.sigmoid(fitted.model.choice.proceed[0])
+        chance = torch.sigmoid(fitted.model.own.choice.proceed[0])
         assert rows[0]["value"] == pytest.approx(float(chance), rel=1e-4)
         assert rows[0]["low"] < rows[0]["value"] < rows[0]["high"]
         assert named[0]["name"].startswith("look_at_1" if form == "position" else "look_on_from_1")
-        assert len(named) == len(fitted.model.choice.proceed)
+        assert len(named) == len(fitted.model.own.choice.proceed)
 
 
 def test_click_rates_by_place_are_foretold(fitted: FittedShopper, log: ShopLog) -> None:
@@ -392,8 +394,9 @@ def test_boosted_shoppers_have_one_form(few: ShopLog) -> None:
 
 
 def test_the_best_item_goes_where_most_shoppers_look(fitted: FittedShopper) -> None:
-    choice = replace(fitted.model.choice, form="position", proceed=logits(0.3, 0.9, 0.5).float())
-    shopper = FittedShopper(replace(fitted.model, choice=choice, members=None), fitted.encoder)
+    choice = replace(fitted.model.own.choice, form="position", proceed=logits(0.3, 0.9, 0.5).float())
+    own = replace(fitted.model.own, choice=choice)
+    shopper = FittedShopper(replace(fitted.model, own=own, members=None), fitted.encoder)
     arrival = shopper.reset(torch.arange(4)).arrival
     seen = {name: getattr(arrival, name).numpy() for name in ("items", "events", "gaps", "lengths")}
     best = shopper.choice_scores(arrival).utility.topk(3).indices

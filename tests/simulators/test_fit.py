@@ -138,11 +138,11 @@ def test_a_fit_on_its_own_shoppers_finds_the_same_price_and_depth_again(
 ) -> None:
     """Clicks simulated by the fitted shopper itself: the weights that made them are known."""
     model = fitted.model
-    item = torch.zeros_like(model.choice.item)
+    item = torch.zeros_like(model.own.choice.item)
     price, match = ITEM_FEATURES.index("price"), ITEM_FEATURES.index("match")
     item[price], item[match] = -0.8, 0.6
-    choice = replace(model.choice, item=item, effects=torch.zeros_like(model.choice.effects)).with_nothing(2.0)
-    known = FittedShopper(replace(model, choice=choice), encoder)
+    choice = replace(model.own.choice, item=item, effects=torch.zeros_like(model.own.choice.effects)).with_nothing(2.0)
+    known = FittedShopper(replace(model, own=replace(model.own, choice=choice)), encoder)
     own = collect_log(known, shop.catalogue, sessions=1_200, k=6, seed=3)
     again = fit_shopper(own, encoder, config=FitConfig(held_out=0.0, members=0))
     found = {row["name"]: row for row in again.report["parameters"] if row["part"] == "choice"}
@@ -234,7 +234,7 @@ def test_sessions_sampled_by_length_say_nothing_of_leaving(few: ShopLog, encoder
     shopper = fit_shopper(biased, encoder, config=ALONE)
     assert sources(shopper)["mean slates a session"] == ASSUMED
     assert sources(shopper)["click rate of a logged slate"] == LEARNED
-    assert not shopper.model.leaving.weights[1:].any()
+    assert not shopper.model.own.leaving.weights[1:].any()
     assert "leaving" not in {row["part"] for row in shopper.report["calibration"]}
 
 
@@ -272,7 +272,7 @@ def test_scores_of_items_foretell_the_clicks_on_a_slate(fitted: FittedShopper) -
     assert scores.utility[0, 0] == -torch.inf
     assert (scores.purchase_chance <= scores.cart_chance).all()
     slate = scores.utility.topk(6).indices
-    depth = depth_log_chances(fitted.model.choice.proceed.double(), 6)
+    depth = depth_log_chances(fitted.model.own.choice.proceed.double(), 6)
     chances = slate_log_chances(scores.utility.gather(1, slate).double(), scores.outside.double(), depth).exp()
     # The same arrival many times over, with the luck of other seeds.
     state = fitted.reset(torch.full((20_000,), 5))
@@ -301,9 +301,9 @@ def test_scores_follow_a_history_as_the_simulation_does(fitted: FittedShopper) -
     )
     scores = fitted.choice_scores(history)
     every = torch.arange(1, fitted.n_items + 1).expand(8, -1)
-    utility = fitted.model.choice.utility(fitted.scaled(state.memory.state, state.trail, every), every)
+    utility = fitted.model.own.choice.utility(fitted.scaled(state.memory.state, state.trail, every), every)
     np.testing.assert_allclose(scores.utility[:, 1:], utility, atol=1e-4)
-    outside = outside_features(state.trail) @ fitted.model.choice.outside
+    outside = outside_features(state.trail) @ fitted.model.own.choice.outside
     np.testing.assert_allclose(scores.outside, outside, atol=1e-5)
 
 
@@ -318,9 +318,10 @@ def test_scores_on_a_history_observation_are_those_of_the_simulation(fitted: Fit
     slates = torch.from_numpy(seen["slates"]).view(16, 16, 6)
     scores = fitted.choice_scores(tokens, slates)
     every = torch.arange(1, fitted.n_items + 1).expand(16, -1)
-    utility = fitted.model.choice.utility(fitted.scaled(state.memory.state, state.trail, every), every)
+    utility = fitted.model.own.choice.utility(fitted.scaled(state.memory.state, state.trail, every), every)
     np.testing.assert_allclose(scores.utility[:, 1:], utility, atol=1e-4)
-    np.testing.assert_allclose(scores.outside, outside_features(state.trail) @ fitted.model.choice.outside, atol=1e-5)
+    outside = outside_features(state.trail) @ fitted.model.own.choice.outside
+    np.testing.assert_allclose(scores.outside, outside, atol=1e-5)
     assert not torch.allclose(fitted.choice_scores(tokens).utility[:, 1:], utility, atol=0.05)  # tokens tell less
     best = MyopicPolicy(fitted, 6).predict(seen)[0]
     np.testing.assert_array_equal(np.sort(best), np.sort(utility.topk(6).indices + 1))
@@ -385,7 +386,8 @@ def test_intervals_hold_a_mean_and_widen_with_clusters() -> None:
 
 def test_a_wanted_click_rate_is_met(fitted: FittedShopper) -> None:
     nothing = nothing_for_click_rate(fitted, 0.3, 6)
-    asked = FittedShopper(replace(fitted.model, choice=fitted.model.choice.with_nothing(nothing)), fitted.encoder)
+    own = replace(fitted.model.own, choice=fitted.model.own.choice.with_nothing(nothing))
+    asked = FittedShopper(replace(fitted.model, own=own), fitted.encoder)
     popular = (asked.model.facts.popularity[1:].topk(6).indices + 1).expand(4_000, -1)
     assert click_rate(asked, popular) == pytest.approx(0.3, abs=0.03)
 

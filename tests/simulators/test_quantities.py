@@ -73,7 +73,7 @@ def many(plain: ShopLog, facts: ItemFacts) -> ShopLog:
 @pytest.fixture(scope="module")
 def fitted(many: ShopLog, encoder: MeanEncoder) -> FittedShopper:
     shopper = fit_shopper(many, encoder, config=FitConfig(members=2))
-    assert shopper.model.quantities.heavy  # fitted, not one law for all
+    assert shopper.model.own.quantities.heavy  # fitted, not one law for all
     return shopper
 
 
@@ -166,7 +166,7 @@ def test_a_response_tells_how_many_and_what_they_cost(fitted: FittedShopper) -> 
     assert response.revenue.equal(fitted.prices[item] * response.quantity)
     assert int(response.quantity.max()) > 3
     assert not response.quantity[~bought].any()
-    expected = fitted.model.quantities.mean[item[bought]]
+    expected = fitted.model.own.quantities.mean[item[bought]]
     error = float((response.quantity[bought] - expected).std()) / np.sqrt(int(bought.sum()))
     assert float(response.quantity[bought].float().mean()) == pytest.approx(float(expected.mean()), abs=4 * error)
 
@@ -174,7 +174,7 @@ def test_a_response_tells_how_many_and_what_they_cost(fitted: FittedShopper) -> 
 def test_members_expect_the_revenue_that_they_make(fitted: FittedShopper) -> None:
     rows = 20_000
     slate, seeds = random_slates(rows, 6, fitted.n_items), torch.arange(rows)
-    assert not fitted.member(0).model.quantities.weights.equal(fitted.member(1).model.quantities.weights)
+    assert not fitted.member(0).model.own.quantities.weights.equal(fitted.member(1).model.own.quantities.weights)
     for number in (0, 1):
         state = fitted.member(number).reset(seeds)
         expected = float(fitted.expect(state, slate).revenue[number].mean())
@@ -203,7 +203,7 @@ def test_what_is_collected_keeps_how_many_were_bought(fitted: FittedShopper, sho
     again = Bought.of(log)
     facts = fitted.model.facts
     found = learn_quantities(again, np.ones(len(log)), facts, Priors(), 20).evidence
-    assert found.low < float(fitted.model.quantities.mean[torch.from_numpy(again.item)].mean()) < found.high
+    assert found.low < float(fitted.model.own.quantities.mean[torch.from_numpy(again.item)].mean()) < found.high
 
 
 def test_lines_of_one_order_for_one_item_are_one_purchase(plain: ShopLog) -> None:
@@ -242,7 +242,7 @@ def test_a_log_of_single_purchases_is_learned_as_one_each(plain: ShopLog, encode
     shopper = fit_shopper(plain.part(np.arange(400)), encoder, config=FitConfig(members=2))
     assert row_of(shopper)["source"] == LEARNED
     assert row_of(shopper)["value"] == 1.0
-    assert float(shopper.model.quantities.mean[1:].max()) == 1.0
+    assert float(shopper.model.own.quantities.mean[1:].max()) == 1.0
     assert not any(row["part"] == "quantity" for row in shopper.report["parameters"])
 
 
@@ -263,15 +263,16 @@ def test_a_folder_keeps_how_many_are_bought(many: ShopLog, encoder: MeanEncoder,
     assert isinstance(read, FittedShopper)
     for name in Quantities.__slots__:
         for one, other in ((kept, read), (kept.member(1), read.member(1))):
-            assert getattr(one.model.quantities, name).equal(getattr(other.model.quantities, name))
+            assert getattr(one.model.own.quantities, name).equal(getattr(other.model.own.quantities, name))
 
 
 def test_who_recommends_for_revenue_counts_how_many_are_bought(fitted: FittedShopper) -> None:
     history = {"items": np.array([[3]]), "events": np.array([[2]]), "gaps": np.zeros((1, 1), np.float32)}
     history["lengths"] = np.array([1])
-    laws = fitted.model.quantities
+    laws = fitted.model.own.quantities
     mean = torch.ones_like(laws.mean)
     mean[17] = 10_000.0
-    model = replace(fitted.model, quantities=replace(laws, mean=mean), members=None)
+    own = replace(fitted.model.own, quantities=replace(laws, mean=mean))
+    model = replace(fitted.model, own=own, members=None)
     by_revenue = MyopicPolicy(FittedShopper(model, fitted.encoder), 4, "revenue").predict(history)[0]
     assert 17 in by_revenue

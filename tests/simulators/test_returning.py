@@ -170,9 +170,9 @@ def test_a_log_of_the_known_truth_shop_tells_how_its_shoppers_come_again(fitted:
 def test_shoppers_who_come_again_leave_a_log_that_says_so(
     fitted: FittedShopper, shop: KnownShop, encoder: MeanEncoder
 ) -> None:
-    again = replace(fitted.model.returning, weights=torch.tensor([0.4, 0.0, 0.0, 0.0, 0.0]))
+    again = replace(fitted.model.own.returning, weights=torch.tensor([0.4, 0.0, 0.0, 0.0, 0.0]))
     again = replace(again, pace=torch.tensor([math.log(4.0), 0.0, 0.0, 0.0, 0.0]), weibull=torch.tensor(False))
-    truth = FittedShopper(replace(fitted.model, returning=again, members=None), encoder)
+    truth = FittedShopper(replace(fitted.model, own=replace(fitted.model.own, returning=again), members=None), encoder)
     log = collect_log(truth, shop.catalogue, sessions=2_500, k=6, seed=4)
     assert log.sessions["shopper_id"].value_counts().max() > 4
     visits = Revisits.of(log)
@@ -205,7 +205,7 @@ def test_coming_again_is_decided_by_the_seed_of_the_visit_alone(fitted: FittedSh
 def test_members_have_their_own_and_a_folder_keeps_them_all(
     fitted: FittedShopper, log: ShopLog, encoder: MeanEncoder, tmp_path: Path
 ) -> None:
-    first, second = (fitted.member(number).model.returning for number in (0, 1))
+    first, second = (fitted.member(number).model.own.returning for number in (0, 1))
     assert not first.weights.equal(second.weights)
     few = log.part(np.arange(500))
     kept = fit(few, encoder, tmp_path / "shopper", config=FitConfig(members=2))
@@ -214,7 +214,7 @@ def test_members_have_their_own_and_a_folder_keeps_them_all(
     assert isinstance(kept, FittedShopper)
     for name in Returning.__slots__:
         for one, other in ((kept, read), (kept.member(1), read.member(1))):
-            assert getattr(one.model.returning, name).equal(getattr(other.model.returning, name))
+            assert getattr(one.model.own.returning, name).equal(getattr(other.model.own.returning, name))
     state = read.reset(torch.arange(50))
     assert read.returns(state)[1].equal(kept.returns(kept.reset(torch.arange(50)))[1])
 
@@ -224,7 +224,7 @@ def test_a_folder_from_before_shoppers_came_again_is_refused(
 ) -> None:
     fit(log.part(np.arange(500)), encoder, tmp_path / "shopper", config=FitConfig(members=0))
     path = tmp_path / "shopper" / "shopper.safetensors"
-    save_file({name: one for name, one in load_file(path).items() if not name.startswith("returning.")}, path)
+    save_file({name: one for name, one in load_file(path).items() if ".returning." not in name}, path)
     with pytest.raises(ArtefactError, match="fit it anew"):
         load_shopper(tmp_path / "shopper")
 
