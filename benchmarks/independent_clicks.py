@@ -69,7 +69,7 @@ class IndependentClicks(BoostedShopper):
         ground = Ground.of(log, config, log, rng)
         log, occasions = ground.log, ground.occasions
         self._columns = [COLUMNS.index(name) for name in columns]
-        looks = Looks.across_folds(log, occasions, ground.weight, np.ones(len(log), np.bool_), config.seed)
+        looks = Looks.across_folds(log, occasions, np.ones(len(log)), np.ones(len(log), np.bool_), config.seed)
         items, filled = torch.from_numpy(occasions.items), occasions.items > 0
         hit = (occasions.clicked[:, None] == np.arange(items.shape[1]))[filled]
         late = np.broadcast_to(_latest(log)[occasions.session][:, None], filled.shape)[filled]
@@ -191,7 +191,7 @@ def _model(ground: Ground, leave: float, config: FitConfig, rng: np.random.Gener
         for tried, done, prior in zip(passed, passed[1:], (priors.cart_rate, priors.purchase_rate), strict=False)
     ]
     own = BoostedParts(
-        tables=learn_tables(log, occasions, ground.weight, np.ones(len(log), np.bool_)),
+        tables=learn_tables(log, occasions, np.ones(len(log)), np.ones(len(log), np.bool_)),
         choice=BoostedChoice(None, (), 0.0, torch.full((1,), 10.0, dtype=torch.float64)),
         cart=Hazard.constant(rates[0], columns, n),
         purchase=Hazard.constant(rates[1], columns, n),
@@ -201,7 +201,7 @@ def _model(ground: Ground, leave: float, config: FitConfig, rng: np.random.Gener
     return BoostedModel(
         own=own,
         leaving_known=False,
-        arrivals=arrivals(log, ground.weight, config.max_arrivals, rng, priors.arrival_views)[0],
+        arrivals=arrivals(log, config.max_arrivals, rng, priors.arrival_views)[0],
         prices=torch.from_numpy(log.catalogue.prices),
         from_slates=ground.from_slates,
     )

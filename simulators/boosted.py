@@ -190,7 +190,7 @@ class BoostedShopper:
         own = model.own
         slates, occasions = judged_by(log, self.n_items, model.from_slates, seed)
         looks = Looks.at(log, occasions, own.tables, progress)
-        offers = looks.offers(np.ones(len(occasions)))
+        offers = looks.offers()
         choices = {name: one.chances(offers) for name, one in {FITTED: own.choice, **model.rivals}.items()}
         items, clicked = torch.from_numpy(occasions.items), torch.from_numpy(occasions.clicked)
         offered = (occasions.session, shopper_numbers(log)[occasions.session], items, clicked, choices)

@@ -99,7 +99,7 @@ def fit_boosted(
     ground = Ground.of(log, settings, later, rng)
     late = _latest(ground.log)
     looks = Looks.across_folds(*_of(ground), np.ones(len(late), np.bool_), settings.seed, progress)
-    whole = looks.offers(ground.weight[looks.occasions.session])
+    whole = looks.offers()
     choice, rivals = _choices(ground, late, whole, settings, progress)
     shopper, evidence = _assembled(ground, late, looks, choice, rivals, settings, rng)
     errors = examination_errors(choice, whole, settings.priors.position_decay)
@@ -110,7 +110,7 @@ def fit_boosted(
 
 
 def _of(ground: Ground) -> tuple[ShopLog, Any, NDArray[np.float64]]:
-    return ground.log, ground.occasions, ground.weight
+    return ground.log, ground.occasions, np.ones(len(ground.log))
 
 
 def _latest(log: ShopLog) -> NDArray[np.bool_]:
@@ -125,11 +125,11 @@ def _choices(
     ground: Ground, late: NDArray[np.bool_], whole: Offers, config: BoostedConfig, progress: Progress | None
 ) -> tuple[BoostedChoice, dict[str, BoostedChoice]]:
     """Examination and choice, and their rivals."""
-    often, rows = ground.weight[ground.occasions.session], late[ground.occasions.session]
+    rows = late[ground.occasions.session]
     early, judges = whole, None
-    if (ground.occasions.clicked[rows & (often > 0)] >= 0).sum() >= LATE_CLICKS and (often[~rows] > 0).any():
+    if (ground.occasions.clicked[rows] >= 0).sum() >= LATE_CLICKS and not rows.all():
         looks = Looks.across_folds(*_of(ground), ~late, config.seed, progress)
-        early, judges = looks.offers(often, ~rows), looks.offers(often, rows)
+        early, judges = looks.offers(rows=~rows), looks.offers(rows=rows)
     wanted = {"": CHOICE_COLUMNS, **RIVALS}
     found: dict[str, BoostedChoice] = {}
     for number, (name, columns) in enumerate(wanted.items()):
@@ -158,13 +158,13 @@ def _assembled(
 ) -> tuple[BoostedShopper, list[Evidence]]:
     """The shopper, and what its parts but for examination and choice rest on."""
     log, occasions, priors = ground.log, ground.occasions, config.priors
-    often, latest = ground.weight[occasions.session], late[occasions.session]
+    often, latest = np.ones(len(occasions)), late[occasions.session]
     after = After.of_slates(log.slates) if ground.from_slates else After.of_views(log, occasions)
     stages, evidence = _funnel(after, looks, often, latest, config, log.catalogue.n_items, ground.click_rate_known)
     leaving, known, leaves = _leaving(ground, after, looks, latest, config)
     dwell, time = fit_dwell(after.seconds, after.outcome, often, priors, config.min_events)
     own = BoostedParts(
-        tables=learn_tables(log, occasions, ground.weight, np.ones(len(log), np.bool_)),
+        tables=learn_tables(log, occasions, np.ones(len(log)), np.ones(len(log), np.bool_)),
         choice=choice,
         cart=stages["cart"],
         purchase=stages["purchase"],
@@ -175,7 +175,7 @@ def _assembled(
         own=own,
         rivals=rivals,
         leaving_known=known,
-        arrivals=arrivals(log, ground.weight, config.max_arrivals, rng, priors.arrival_views)[0],
+        arrivals=arrivals(log, config.max_arrivals, rng, priors.arrival_views)[0],
         prices=torch.from_numpy(log.catalogue.prices),
         from_slates=ground.from_slates,
     )
@@ -224,7 +224,7 @@ def _leaving(
         assumed = Evidence.assumed("mean slates a session", why, "slates_per_session", priors)
         return Hazard.constant(1 / priors.slates_per_session, len(LEAVING_COLUMNS), n_items), False, assumed
     columns, item = looks.leaving(after.outcome, after.item)
-    weight = ground.weight[ground.occasions.session]
+    weight = np.ones(len(ground.occasions))
     kept = weight > 0
     rows = (columns[kept], slates.last[kept], weight[kept], item[kept], late[kept])
     return fit_hazard(*rows, n_items, config.trees, own_sd=config.own_sd), True, session_length(slates)

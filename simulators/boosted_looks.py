@@ -117,8 +117,9 @@ class Looks:
         """(S, K) bool, slots that hold an item."""
         return torch.from_numpy(self.occasions.items > 0)
 
-    def offers(self, weight: NDArray[np.float64], rows: NDArray[np.bool_] | None = None) -> Offers:
-        """What the choice likelihood reads, of all occasions or some (S,), each counting `weight` (S,) times."""
+    def offers(self, weight: NDArray[np.float64] | None = None, rows: NDArray[np.bool_] | None = None) -> Offers:
+        """What the choice likelihood reads, of all occasions or some (S,), each once or `weight` (S,) times."""
+        weight = np.ones(len(self.occasions)) if weight is None else weight
         kept = weight > 0 if rows is None else rows & (weight > 0)
         at, part = torch.from_numpy(kept), self.occasions
         correction = part.correction

@@ -39,8 +39,6 @@ class FitConfig:
     """Share of the sessions, the latest, kept aside to judge the fit by, in [0, 0.9]; the shopper never learns them."""
     seed: int = 0
     """Decides what is drawn where a log has more than is used."""
-    resample: int | None = None
-    """Seed that draws the log's shoppers with replacement first; none takes all once."""
     members: int = 10
     """Members of the ensemble, fits of every weight on shoppers drawn with replacement from the log's; 0 for none. The
     boosted family has no ensemble."""
@@ -119,9 +117,8 @@ def fit_shopper(
     config = config or FitConfig()
     rng = np.random.default_rng(config.seed)
     ground = Ground.of(log, config, later, rng)
-    train, occasions, weight = ground.log, ground.occasions, ground.weight
-    known = weight, config.priors, config.strengths, config.examination
-    learned = learn_choice(train, occasions, encoder, *known, progress)
+    known = config.priors, config.strengths, config.examination
+    learned = learn_choice(ground.log, ground.occasions, encoder, *known, progress)
     shopper, evidence, parameters = _assembled(ground, encoder, learned, config, rng, progress)
     shopper.report = ground.report(shopper, evidence, parameters, config.seed, progress)
     shopper.report["forms"] = learned.form.table
@@ -143,13 +140,13 @@ def _assembled(
 ) -> tuple[FittedShopper, list[Evidence], list[dict[str, Any]]]:
     """The shopper, what its parts rest on, and its parameters."""
     log, occasions, priors = ground.log, ground.occasions, config.priors
-    came, session = arrivals(log, ground.weight, config.max_arrivals, rng, priors.arrival_views)
+    came, session = arrivals(log, config.max_arrivals, rng, priors.arrival_views)
     after = After.of_slates(log.slates) if ground.from_slates else After.of_views(log, occasions)
     effects, known = config.strengths.effects(encoder), ground.click_rate_known
     rest = Rest(
         log, learned, occasions, after, ground.visits, Bought.of(log), effects, priors, config.min_events, known
     )
-    whole = rest.learn(ground.weight)
+    whole = rest.learn(np.ones(len(log)))
     model = ShopperModel(
         facts=learned.facts,
         scaling=learned.scaling,
@@ -163,9 +160,8 @@ def _assembled(
     for number, drawn in enumerate(resampled(log, config.members, config.seed)):
         if progress:
             progress(number, config.members, "fitting the ensemble")
-        weight = ground.weight * drawn
-        choice = learn_again(learned, weight[occasions.session]).weights
-        members.append(parts_of(choice, rest.learn(weight, whole), drawn[session]))
+        choice = learn_again(learned, drawn[occasions.session]).weights
+        members.append(parts_of(choice, rest.learn(drawn, whole), drawn[session]))
     model = replace(model, members=Parts.stacked(members) if members else None)
     if not ground.click_rate_known:
         model = _with_click_rate(model, encoder, priors)

@@ -4,12 +4,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..datasets.log import ShopLog
 from ..errors import EvidenceError
 from .choice_evidence import all_clicked
-from .ensemble import drawn_shoppers
 from .fit_judged import judged
 from .foretold import Foretells
 from .gaps import gaps
@@ -30,14 +28,12 @@ class Ground:
     Attributes:
         log: the sessions to learn from. held: those to judge by, if any.
         occasions: slates or next views of `log`.
-        weight: (sessions,) how often each session counts.
         visits: whether and when the shoppers of these sessions came again.
     """
 
     log: ShopLog
     held: ShopLog | None
     occasions: Occasions
-    weight: NDArray[np.float64]
     visits: Revisits
 
     @classmethod
@@ -51,17 +47,11 @@ class Ground:
         from_slates = _enough(train, config, 0 if held is None or later is not None else len(held))
         whole = train
         train = _capped(train, config.max_slots, rng) if from_slates else train
-        weight = _session_weights(train, config.resample)
         if from_slates:
             occasions = Occasions.of_slates(train.slates)
         else:
             occasions = next_views(train, alternatives=config.alternatives, most=config.max_next_views, rng=rng)
-        if not weight[occasions.session].any():
-            raise EvidenceError(
-                f"the shoppers drawn by resample={config.resample} made none of the {len(occasions)} choices that the "
-                "log tells of; take another seed, or none"
-            )
-        return cls(train, held, occasions, weight, Revisits.of(whole, train))
+        return cls(train, held, occasions, Revisits.of(whole, train))
 
     @property
     def from_slates(self) -> bool:
@@ -131,11 +121,6 @@ def _capped(log: ShopLog, most: int, rng: np.random.Generator) -> ShopLog:
     """Sessions drawn at random so that their slates hold about `most` slots at most."""
     share = most / max(log.slates.items.size, 1)
     return log if share >= 1 else log.part(rng.random(len(log)) < share)
-
-
-def _session_weights(log: ShopLog, resample: int | None) -> NDArray[np.float64]:
-    """(sessions,) how often each session counts: once, or as often as its shopper was drawn."""
-    return np.ones(len(log)) if resample is None else drawn_shoppers(log, np.random.default_rng(resample))
 
 
 def _counts(log: ShopLog, from_slates: bool, occasions: int) -> dict[str, Any]:

@@ -101,7 +101,6 @@ def learn_choice(
     log: ShopLog,
     occasions: Occasions,
     encoder: StateEncoder,
-    weight: NDArray[np.float64],
     priors: Priors,
     strengths: Strengths,
     examination: Examination | Literal["auto"] = "depth",
@@ -113,13 +112,12 @@ def learn_choice(
         log: the sessions.
         occasions: slates or next views of it.
         encoder: the shopper's.
-        weight: (sessions,) how often each session counts.
         priors: of how far shoppers look.
         strengths: of the priors of weights.
         examination: form, or "auto", see `form_choice.chosen_form`.
         progress: told of steps.
     """
-    n_items, session = log.catalogue.n_items, occasions.session
+    n_items, session, weight = log.catalogue.n_items, occasions.session, np.ones(len(log))
     facts = item_facts(log.catalogue, _popularity(log, occasions, weight))
     seen = occasions.replay(log, encoder, facts.to(encoder.item_vectors.device), 0.0, progress)
     filled = torch.from_numpy(occasions.items > 0)
@@ -177,13 +175,12 @@ def _popularity(log: ShopLog, occasions: Occasions, weight: NDArray[np.float64])
 
 
 def arrivals(
-    log: ShopLog, weight: NDArray[np.float64], most: int, rng: np.random.Generator, views_kept: int
+    log: ShopLog, most: int, rng: np.random.Generator, views_kept: int
 ) -> tuple[Arrivals, Ints]:
     """What shoppers had done before their first slate, and the (A,) sessions in which they had.
 
     Args:
         log: the sessions.
-        weight: (sessions,) how often each session counts; whole numbers.
         most: arrivals kept; drawn at random where there are more.
         rng: draws them.
         views_kept: in a log without slates, tokens at most that count as done before the first slate.
@@ -195,7 +192,7 @@ def arrivals(
     else:
         session = np.flatnonzero(tokens.lengths > 0)
         upto = np.minimum(views_kept, tokens.lengths[session] - 1)
-    kept = np.repeat(np.arange(len(session)), weight[session].astype(np.int64))
+    kept = np.arange(len(session))
     if len(kept) > most:
         kept = np.sort(rng.choice(kept, most, replace=False))
     session, upto = session[kept], upto[kept]

@@ -135,7 +135,7 @@ def simulated_visits(
         Sessions and shoppers numbered as by `logged_visits`.
     """
     real, number = logged_visits(log)
-    came = arrivals(log, np.ones(len(log)), len(log), np.random.default_rng(0), 0)[0]
+    came = arrivals(log, len(log), np.random.default_rng(0), 0)[0]
     by_number = torch.from_numpy(np.argsort(np.argsort(number)))  # arrivals come in order of the log's sessions
     walk = _Walk(shopper, real, came.rows(by_number), seeds_of(log, number, seed), same_length)
     shown = walk.run(min(batch, len(number)), progress)

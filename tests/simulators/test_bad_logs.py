@@ -357,13 +357,6 @@ def test_shoppers_drawn_without_a_rare_event_still_know_that_it_is_rare(log: Sho
     assert min(chances) < 0.01  # of clicks, where the prior has 0.1
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_a_resample_without_a_choice_is_refused(family: str, log: ShopLog) -> None:
-    config = FitConfig(members=0, min_clicks=3, held_out=0, resample=10)  # draws all but the one with slates
-    with pytest.raises(EvidenceError, match="resample=10 made none of the 22 choices"):
-        fitted(family, slates_of_one(log), config)
-
-
 def rows(shopper: FittedShopper | BoostedShopper) -> dict[str, dict[str, Any]]:
     """Rows of the evidence, by the first words of their quantity."""
     return {row["quantity"].split(" (")[0]: row for row in shopper.report["evidence"]}
