@@ -113,7 +113,9 @@ class IndependentClicks(BoostedShopper):
         hit, place = clicks.any(1), when.masked_fill(~clicks, 2.0).argmin(1)
         luck = uniform(state.seed, state.step, _LUCK, 4)
         item = slate[rows, place]
-        carted, purchased = self._bought(torch.cat([items[rows, place], shoppers], 1), item, hit, luck[:, :2])
+        carted, purchased = self._bought(
+            self.model.own, torch.cat([items[rows, place], shoppers], 1), item, hit, luck[:, :2]
+        )
         mean, spread = self.model.own.dwell[outcome_codes(torch.where(hit, place, -1), carted, purchased)].unbind(1)
         dwell = torch.exp(mean + spread * torch.special.ndtri(luck[:, 2]))
         left = luck[:, 3] < self._leave
@@ -190,6 +192,7 @@ def _model(ground: Ground, leave: float, config: FitConfig, rng: np.random.Gener
         done / tried if done >= config.min_events else (done + config.min_events * prior) / (tried + config.min_events)
         for tried, done, prior in zip(passed, passed[1:], (priors.cart_rate, priors.purchase_rate), strict=False)
     ]
+    came, _ = arrivals(log, config.max_arrivals, rng, priors.arrival_views)
     own = BoostedParts(
         tables=learn_tables(log, occasions, np.ones(len(log)), np.ones(len(log), np.bool_)),
         choice=BoostedChoice(None, (), 0.0, torch.full((1,), 10.0, dtype=torch.float64)),
@@ -197,11 +200,12 @@ def _model(ground: Ground, leave: float, config: FitConfig, rng: np.random.Gener
         purchase=Hazard.constant(rates[1], columns, n),
         dwell=torch.from_numpy(fit_dwell(after.seconds, after.outcome, np.ones(len(occasions)), priors, 20)[0]),
         leaving=Hazard.constant(leave, len(LEAVING_COLUMNS), n),
+        arrivals=torch.arange(len(came.gap)),
     )
     return BoostedModel(
         own=own,
         leaving_known=False,
-        arrivals=arrivals(log, config.max_arrivals, rng, priors.arrival_views)[0],
+        arrivals=came,
         prices=torch.from_numpy(log.catalogue.prices),
         from_slates=ground.from_slates,
     )

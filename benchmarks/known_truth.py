@@ -13,7 +13,7 @@ shopper, each served to shoppers of the truth and of the ensemble until they lea
   coverage  share of (policy, shop) cells in which the 90 % interval of the ensemble holds the truth
 
 `views` is the same with all slates struck out of the log, so that how shoppers look and how often they click nothing
-is assumed. `boosted` is the second family, which has no encoder and no ensemble. Truth and fit meet different shoppers.
+is assumed. `boosted` is the second family, which has no encoder. Truth and fit meet different shoppers.
 Intervals of tau, errors and coverage (95 %) come from resampling shops, or policies where there is one shop. The last
 line is one JSON object.
 """
@@ -113,7 +113,7 @@ def measure(config: KnownShopConfig, study: Study, folder: Path) -> pd.DataFrame
         (TRUTH, truth, 2),
         (FITTED, fitted.ensemble(), 1),
         (VIEWS, views.ensemble(), 1),
-        (BOOSTED, boosted, 1),
+        (BOOSTED, boosted.ensemble(), 1),
     ):
         outcomes = judge(
             policies,
@@ -177,9 +177,8 @@ def figures(table: pd.DataFrame) -> dict[str, dict[str, list[float]]]:
     for simulator in (FITTED, VIEWS, BOOSTED):
         mine = {"kendall_tau": with_interval(cells(table, simulator, "reward"), tau)}
         mine |= {f"{metric}_error": with_interval(cells(table, simulator, metric), error) for metric in METRICS}
-        if simulator != BOOSTED:
-            for metric in METRICS:
-                mine[f"{metric}_coverage"] = with_interval(cells(table, simulator, metric), covered)
+        for metric in METRICS:
+            mine[f"{metric}_coverage"] = with_interval(cells(table, simulator, metric), covered)
         found[simulator] = mine
     return found
 

@@ -37,12 +37,12 @@ class Doubt:
         """Check what it is made of.
 
         Raises:
-            ValueError: the price is negative or not finite, or the shopper has no ensemble.
+            ValueError: the price is negative or not finite, or the shopper has no ensemble that can `expect`.
         """
         if not 0 <= price < float("inf"):
             raise ValueError(f"doubt must be a finite number, at least 0, got {price}")
         if not isinstance(shopper, FittedShopper) or shopper.members < 2:
-            raise ValueError("doubt needs a fitted shopper with an ensemble; fit it with at least 2 members")
+            raise ValueError("doubt needs a shopper of the family transformer; fit it with at least 2 members")
         return cls(shopper, reward, price)
 
     def about(self, state: FittedState, slate: Tensor) -> NDArray[np.float64]:

@@ -31,8 +31,7 @@ class Arrivals:
 
     def rows(self, which: Tensor) -> "Arrivals":
         """Some of them, as often as `which` names each."""
-        tokens = TokenBatch(*(getattr(self.tokens, one.name)[which] for one in fields(TokenBatch)))
-        return Arrivals(tokens, self.gap[which])
+        return Arrivals(self.tokens.rows(which), self.gap[which])
 
     def drawn(self, seeds: Tensor) -> Tensor:
         """(B,) int64 rows: how the shopper of each of the (B,) seeds arrives."""

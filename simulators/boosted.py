@@ -8,7 +8,7 @@ Shapes: B shoppers, K slots, N items, F item columns, Q shopper columns.
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -17,10 +17,12 @@ from torch import Tensor
 
 from ..datasets.log import ShopLog
 from .arrivals import Arrivals
+from .boosted_choice import BoostedChoice
 from .boosted_looks import Looks
-from .boosted_model import BoostedModel
+from .boosted_model import BoostedModel, BoostedParts
 from .choice import NEVER
 from .choice_scores import ChoiceScores
+from .drawn import Drawn
 from .foretold import FITTED, Foretold
 from .funnel import outcome_codes
 from .hand_features import (
@@ -41,24 +43,41 @@ _CELLS = 200_000  # shoppers x items scored at once by `choice_scores`
 
 @dataclass(slots=True)
 class BoostedState(ShopperState):
-    """A boosted shopper between slates; `trail` is what was seen and done so far."""
+    """A boosted shopper between slates.
+
+    Attributes:
+        trail: what was seen and done so far.
+        member: (B,) int64 the member of an ensemble that each shopper is of; none outside one.
+    """
 
     trail: Trail
+    member: Tensor | None = None
+
+    def rows(self, which: Tensor) -> "BoostedState":
+        """A copy of some rows, (n,) int64."""
+        parts = (self.seed[which], self.step[which], self.gap[which], self.arrival.rows(which), self.trail.rows(which))
+        return BoostedState(*parts, None if self.member is None else self.member[which])
 
 
-class BoostedShopper:
+class BoostedShopper(Drawn):
     """Implements `Shopper`; made by `fit(..., family="boosted")`, read by `load_shopper`.
 
     Args:
         model: what was learnt.
         report: figures of the fit, see `fit`.
         device: where states live; trees are asked on the CPU.
+        drawn: whether each shopper who arrives is of a member of the ensemble, see `Drawn`.
     """
 
     def __init__(
-        self, model: BoostedModel, report: Mapping[str, Any] | None = None, device: torch.device | str = "cpu"
+        self,
+        model: BoostedModel,
+        report: Mapping[str, Any] | None = None,
+        device: torch.device | str = "cpu",
+        *,
+        drawn: bool = False,
     ) -> None:
-        self.device = torch.device(device)
+        super().__init__(model, torch.device(device), drawn)
         self.model = model.to(self.device)
         self.report = dict(report or {})
         self.n_items = len(model.prices) - 1
@@ -67,6 +86,22 @@ class BoostedShopper:
     def prices(self) -> Tensor:
         """(N + 1,) float32 price by dense index; entry 0 is 0."""
         return self.model.prices
+
+    def member(self, number: int) -> "BoostedShopper":
+        """The shopper as one member of the ensemble has it.
+
+        Raises:
+            IndexError: there is no such member.
+        """
+        return BoostedShopper(self.model.member(number), device=self.device)
+
+    def ensemble(self) -> "BoostedShopper":
+        """The shopper whose arrivals are each of a member.
+
+        Raises:
+            EvidenceError: no ensemble was fitted.
+        """
+        return BoostedShopper(self.model, self.report, self.device, drawn=True)
 
     def looked(self, k: int) -> Tensor:
         """(k,) chance that each place of a slate is looked at; the first 1, then falling."""
@@ -79,7 +114,12 @@ class BoostedShopper:
             seeds: (B,) int64.
         """
         seeds = seeds.to(self.device)
-        return self.arrive(seeds, self.model.arrivals.rows(self.model.arrivals.drawn(seeds)))
+        drawn, who = self.model.arrivals.drawn(seeds), self.whose(seeds)
+        if who is None:
+            rows = self.model.own.arrivals[drawn]
+        else:
+            rows = torch.stack([member.arrivals for member in self.model.members])[who, drawn]
+        return self.arrive(seeds, self.model.arrivals.rows(rows))
 
     def arrive(self, seeds: Tensor, came: Arrivals) -> BoostedState:
         """Shoppers who arrive having done what is given, (B,) of both; as `reset` where that is drawn by seed."""
@@ -88,17 +128,27 @@ class BoostedShopper:
         trail = Trail.start(len(seeds), self.device)
         for place in range(int(tokens.lengths.max()) if len(seeds) else 0):
             trail.after_token(tokens.items[:, place], tokens.events[:, place], self.model.own.tables.price_in_category)
-        return BoostedState(seed=seeds.clone(), step=torch.zeros_like(seeds), gap=gap, arrival=tokens, trail=trail)
+        return BoostedState(
+            seed=seeds.clone(),
+            step=torch.zeros_like(seeds),
+            gap=gap,
+            arrival=tokens,
+            trail=trail,
+            member=self.whose(seeds),
+        )
 
-    def utilities(self, items: Tensor, shoppers: Tensor, filled: Tensor) -> tuple[Tensor, Tensor]:
+    def utilities(
+        self, choice: BoostedChoice, items: Tensor, shoppers: Tensor, filled: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """(B, K) utility of each filled slot, `NEVER` of empty ones, and (B,) of choosing nothing.
 
         Args:
+            choice: of the shoppers.
             items: (B, K, F) columns.
             shoppers: (B, Q) columns.
             filled: (B, K) bool slots.
         """
-        choice, from_slates = self.model.own.choice, self.model.from_slates
+        from_slates = self.model.from_slates
         scores = torch.from_numpy(choice.scores(alternatives(items, shoppers, filled, from_slates))).to(self.device)
         count = int(filled.sum())
         utility = torch.full(filled.shape, NEVER, device=self.device).masked_scatter(filled, scores[:count])
@@ -113,19 +163,33 @@ class BoostedShopper:
             state: B shoppers.
             slate: (B, K) int64 dense indices, best place first, no repeats; 0 leaves a slot empty.
         """
+        if state.member is None or not len(slate):
+            return self._answered(self.model.own, state, slate)
+        groups = [torch.nonzero(state.member == number).squeeze(1) for number in range(self.members)]
+        found = []
+        for parts, rows in zip(self.model.members, groups, strict=True):
+            response, after = self._answered(parts, state.rows(rows), slate[rows])
+            state.put(rows, after)
+            found.append(response)
+        order = torch.cat(groups).argsort()
+        columns = (torch.cat([getattr(response, one.name) for response in found])[order] for one in fields(Response))
+        return Response(*columns), state
+
+    def _answered(self, parts: BoostedParts, state: BoostedState, slate: Tensor) -> tuple[Response, BoostedState]:
+        """`respond`, by the same parts for all."""
         rows, trail = torch.arange(len(slate), device=self.device), state.trail
-        items, shoppers, filled = item_columns(trail, slate, self.model.own.tables), shopper_columns(trail), slate > 0
-        utility, nothing = self.utilities(items, shoppers, filled)
+        items, shoppers, filled = item_columns(trail, slate, parts.tables), shopper_columns(trail), slate > 0
+        utility, nothing = self.utilities(parts.choice, items, shoppers, filled)
         luck = uniform(state.seed, state.step, _LUCK, 5)
         noise = gumbel(state.seed, state.step, _CHOICE, 1 + slate.shape[1])
-        examined = (luck[:, :1] < self.looked(slate.shape[1])) & filled
+        examined = (luck[:, :1] < parts.choice.looked(slate.shape[1]).to(self.device)) & filled
         best, place = torch.where(examined, utility + noise[:, 1:], -math.inf).max(1)
         hit = best > nothing + noise[:, 0]
         item = slate[rows, place]
-        carted, purchased = self._bought(torch.cat([items[rows, place], shoppers], 1), item, hit, luck[:, 1:3])
+        carted, purchased = self._bought(parts, torch.cat([items[rows, place], shoppers], 1), item, hit, luck[:, 1:3])
         clicked = torch.where(hit, place, -1)
         outcome = outcome_codes(clicked, carted, purchased)
-        mean, spread = self.model.own.dwell[outcome].unbind(1)
+        mean, spread = parts.dwell[outcome].unbind(1)
         dwell = torch.exp(mean + spread * torch.special.ndtri(luck[:, 3]))
         revenue = torch.where(purchased, self.prices[item], 0.0)
         response = Response(
@@ -133,18 +197,20 @@ class BoostedShopper:
         )
         taken, events = response.tokens(slate)
         trail.after_slate(slate)
-        trail.after_token(taken, events, self.model.own.tables.price_in_category)
+        trail.after_token(taken, events, parts.tables.price_in_category)
         state.step, state.gap = state.step + 1, dwell.clone()
         after = leaving_columns(items, shoppers, filled, outcome)
-        chance = self.model.own.leaving.chance(after, trail.clicked[:, 0].cpu().numpy())
+        chance = parts.leaving.chance(after, trail.clicked[:, 0].cpu().numpy())
         left = luck[:, 4] < torch.from_numpy(chance).to(self.device)
         return Response(examined, clicked, carted, purchased, left, dwell, revenue, purchased.long()), state
 
-    def _bought(self, columns: Tensor, item: Tensor, hit: Tensor, luck: Tensor) -> tuple[Tensor, Tensor]:
+    def _bought(
+        self, parts: BoostedParts, columns: Tensor, item: Tensor, hit: Tensor, luck: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """(B,) whether the item clicked went into the cart, and whether it was bought; asked of who clicked alone."""
         reached = hit
         passed = []
-        for number, step in enumerate((self.model.own.cart, self.model.own.purchase)):
+        for number, step in enumerate((parts.cart, parts.purchase)):
             there = torch.nonzero(reached).squeeze(1)
             chance = step.chance(columns[there].cpu().numpy(), item[there].cpu().numpy())
             reached = torch.zeros_like(hit)
@@ -164,21 +230,21 @@ class BoostedShopper:
                 `FittedShopper.choice_scores`.
         """
         parts = (tokens.items, tokens.events, tokens.gaps, tokens.lengths)
-        tokens = TokenBatch(*(part.to(self.device) for part in parts))
+        tokens, own = TokenBatch(*(part.to(self.device) for part in parts)), self.model.own
         answered = None if slates is None else slates.to(self.device)
-        trail = trail_of(tokens, answered, self.model.own.tables.price_in_category)
+        trail = trail_of(tokens, answered, own.tables.price_in_category)
         every = torch.arange(self.n_items + 1, device=self.device)
         size = (len(tokens.lengths), self.n_items + 1)
         utility, cart, purchase = (torch.empty(size, device=self.device) for _ in range(3))
         outside = torch.empty(size[0], device=self.device)
         for rows in torch.arange(size[0], device=self.device).split(max(1, _CELLS // self.n_items)):
             some = trail.rows(rows)
-            items = item_columns(some, every.expand(len(rows), -1), self.model.own.tables)
+            items = item_columns(some, every.expand(len(rows), -1), own.tables)
             shoppers, filled = shopper_columns(some), torch.ones(len(rows), size[1], dtype=torch.bool)
-            utility[rows], outside[rows] = self.utilities(items, shoppers, filled.to(self.device))
+            utility[rows], outside[rows] = self.utilities(own.choice, items, shoppers, filled.to(self.device))
             columns = torch.cat([items, shoppers[:, None].expand(-1, size[1], -1)], 2).flatten(0, 1).cpu().numpy()
             number = np.tile(every.cpu().numpy(), len(rows))
-            steps = (self.model.own.cart.chance(columns, number), self.model.own.purchase.chance(columns, number))
+            steps = (own.cart.chance(columns, number), own.purchase.chance(columns, number))
             first, second = (torch.from_numpy(step).view(len(rows), -1).to(self.device) for step in steps)
             cart[rows], purchase[rows] = first, first * second
         utility[:, 0], cart[:, 0], purchase[:, 0] = -math.inf, 0.0, 0.0

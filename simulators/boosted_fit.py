@@ -11,16 +11,16 @@ import torch
 from numpy.typing import NDArray
 
 from ..datasets.log import ShopLog
+from .arrivals import Arrivals
 from .boosted import BoostedShopper
 from .boosted_choice import BoostedChoice, Offers, examination_errors, fit_boosted_choice
-from .boosted_hazards import Hazard, fit_hazard
+from .boosted_learn import Learner
 from .boosted_looks import Looks
 from .boosted_model import BoostedModel, BoostedParts
 from .choice import NEVER
 from .choice_evidence import choice_evidence
+from .ensemble import resampled
 from .fit import FitConfig
-from .funnel import fit_dwell
-from .gaps import lengths_untold
 from .ground import Ground
 from .hand_features import (
     CHOICE_COLUMNS,
@@ -28,13 +28,11 @@ from .hand_features import (
     LEAVING_COLUMNS,
     SHOPPER_COLUMNS,
     item_columns,
-    learn_tables,
     shopper_columns,
 )
 from .learn import arrivals, level_of_nothing
-from .learn_after import FUNNEL_STEPS, StepCount, session_length
 from .observed import After
-from .priors import Evidence
+from .priors import Evidence, Priors
 from .replay import Progress
 from .trees import TreeConfig
 
@@ -98,19 +96,18 @@ def fit_boosted(
     rng = np.random.default_rng(settings.seed)
     ground = Ground.of(log, settings, later, rng)
     late = _latest(ground.log)
-    looks = Looks.across_folds(*_of(ground), np.ones(len(late), np.bool_), settings.seed, progress)
+    after = After.of_slates(ground.log.slates) if ground.from_slates else After.of_views(ground.log, ground.occasions)
+    came, arrived = arrivals(ground.log, settings.max_arrivals, rng, settings.priors.arrival_views)
+    learner = Learner(ground, after, late, arrived, settings)
+    looks = learner.looks(np.ones(len(late)), progress)
     whole = looks.offers()
     choice, rivals = _choices(ground, late, whole, settings, progress)
-    shopper, evidence = _assembled(ground, late, looks, choice, rivals, settings, rng)
+    shopper, evidence = _assembled(learner, looks, choice, rivals, came, progress)
     errors = examination_errors(choice, whole, settings.priors.position_decay)
     looking = choice_evidence(ground.log, ground.occasions, choice.proceed, errors, settings.priors)
     parameters = _parameters(shopper.model, errors)
     shopper.report = ground.report(shopper, [*looking, *evidence], parameters, settings.seed, progress)
     return shopper
-
-
-def _of(ground: Ground) -> tuple[ShopLog, Any, NDArray[np.float64]]:
-    return ground.log, ground.occasions, np.ones(len(ground.log))
 
 
 def _latest(log: ShopLog) -> NDArray[np.bool_]:
@@ -128,7 +125,7 @@ def _choices(
     rows = late[ground.occasions.session]
     early, judges = whole, None
     if (ground.occasions.clicked[rows] >= 0).sum() >= LATE_CLICKS and not rows.all():
-        looks = Looks.across_folds(*_of(ground), ~late, config.seed, progress)
+        looks = Looks.across_folds(ground.log, ground.occasions, np.ones(len(late)), ~late, config.seed, progress)
         early, judges = looks.offers(rows=~rows), looks.offers(rows=rows)
     wanted = {"": CHOICE_COLUMNS, **RIVALS}
     found: dict[str, BoostedChoice] = {}
@@ -148,86 +145,40 @@ def _choices(
 
 
 def _assembled(
-    ground: Ground,
-    late: NDArray[np.bool_],
+    learner: Learner,
     looks: Looks,
     choice: BoostedChoice,
     rivals: dict[str, BoostedChoice],
-    config: BoostedConfig,
-    rng: np.random.Generator,
+    came: Arrivals,
+    progress: Progress | None,
 ) -> tuple[BoostedShopper, list[Evidence]]:
     """The shopper, and what its parts but for examination and choice rest on."""
-    log, occasions, priors = ground.log, ground.occasions, config.priors
-    often, latest = np.ones(len(occasions)), late[occasions.session]
-    after = After.of_slates(log.slates) if ground.from_slates else After.of_views(log, occasions)
-    stages, evidence = _funnel(after, looks, often, latest, config, log.catalogue.n_items, ground.click_rate_known)
-    leaving, known, leaves = _leaving(ground, after, looks, latest, config)
-    dwell, time = fit_dwell(after.seconds, after.outcome, often, priors, config.min_events)
-    own = BoostedParts(
-        tables=learn_tables(log, occasions, np.ones(len(log)), np.ones(len(log), np.bool_)),
-        choice=choice,
-        cart=stages["cart"],
-        purchase=stages["purchase"],
-        dwell=torch.from_numpy(dwell),
-        leaving=leaving,
-    )
+    ground, config = learner.ground, learner.config
+    learned = learner.parts(looks, choice, np.ones(len(ground.log)))
+    members: list[BoostedParts] = []
+    for number, drawn in enumerate(resampled(ground.log, config.members, config.seed)):
+        if progress:
+            progress(number, config.members, "fitting the ensemble")
+        members.append(learner.again(drawn, learned.parts))
     model = BoostedModel(
-        own=own,
-        rivals=rivals,
-        leaving_known=known,
-        arrivals=arrivals(log, config.max_arrivals, rng, priors.arrival_views)[0],
-        prices=torch.from_numpy(log.catalogue.prices),
+        own=learned.parts,
+        arrivals=came,
+        prices=torch.from_numpy(ground.log.catalogue.prices),
         from_slates=ground.from_slates,
+        leaving_known=learned.leaving_known,
+        rivals=rivals,
+        members=tuple(members),
     )
-    shopper = BoostedShopper(model)
     if not ground.click_rate_known:
-        nothing = _nothing_for_click_rate(shopper, priors.click_rate, priors.slate_size)
-        shopper = BoostedShopper(replace(model, own=replace(own, choice=replace(choice, nothing=nothing))))
-    return shopper, [*evidence, leaves, time]
+        own, *members = (_with_click_rate(replace(model, own=parts), config.priors) for parts in (model.own, *members))
+        model = replace(model, own=own, members=tuple(members))
+    return BoostedShopper(model), learned.evidence
 
 
-def _funnel(
-    after: After,
-    looks: Looks,
-    weight: NDArray[np.float64],
-    late: NDArray[np.bool_],
-    config: BoostedConfig,
-    n_items: int,
-    clicks_known: bool,
-) -> tuple[dict[str, Hazard], list[Evidence]]:
-    """Carts given clicks, and purchases given carts."""
-    took = np.flatnonzero((after.outcome >= 1) & (weight > 0))
-    columns, item, often = looks.chosen()[took], after.item[took], weight[took]
-    stages, evidence = {}, []
-    for step in FUNNEL_STEPS:
-        counted = StepCount.of(step, after.outcome[took], often, config.priors, config.min_events, clicks_known)
-        there = counted.reached
-        evidence.append(counted.evidence)
-        if counted.rate is None:
-            rows = (columns[there], counted.passed, often[there], item[there], late[took][there])
-            stages[step] = fit_hazard(*rows, n_items, config.trees, own_sd=config.own_sd)
-        else:
-            stages[step] = Hazard.constant(counted.rate, columns.shape[1], n_items)
-    return stages, evidence
-
-
-def _leaving(
-    ground: Ground, after: After, looks: Looks, late: NDArray[np.bool_], config: BoostedConfig
-) -> tuple[Hazard, bool, Evidence]:
-    """The hazard of leaving, whether the log told it, and what it rests on."""
-    log, slates, n_items, priors = ground.log, ground.log.slates, ground.log.catalogue.n_items, config.priors
-    ends = int(slates.last.sum())
-    why = lengths_untold(log, ground.from_slates, ground.click_rate_known)
-    if why is None and min(ends, len(slates) - ends) < config.min_events:
-        why = f"{ends} last slates of {len(slates)}"
-    if why is not None:
-        assumed = Evidence.assumed("mean slates a session", why, "slates_per_session", priors)
-        return Hazard.constant(1 / priors.slates_per_session, len(LEAVING_COLUMNS), n_items), False, assumed
-    columns, item = looks.leaving(after.outcome, after.item)
-    weight = np.ones(len(ground.occasions))
-    kept = weight > 0
-    rows = (columns[kept], slates.last[kept], weight[kept], item[kept], late[kept])
-    return fit_hazard(*rows, n_items, config.trees, own_sd=config.own_sd), True, session_length(slates)
+def _with_click_rate(model: BoostedModel, priors: Priors) -> BoostedParts:
+    """The model's own parts, with clicks as frequent as the prior has them."""
+    nothing = _nothing_for_click_rate(BoostedShopper(model), priors.click_rate, priors.slate_size)
+    return replace(model.own, choice=replace(model.own.choice, nothing=nothing))
 
 
 @torch.no_grad()
@@ -236,7 +187,7 @@ def _nothing_for_click_rate(shopper: BoostedShopper, rate: float, k: int, shoppe
     tables, choice = shopper.model.own.tables, shopper.model.own.choice
     trail = shopper.reset(torch.arange(shoppers)).trail
     slate = (tables.popularity[1:].topk(min(k, shopper.n_items)).indices + 1).expand(shoppers, -1)
-    utility, rest = shopper.utilities(item_columns(trail, slate, tables), shopper_columns(trail), slate > 0)
+    utility, rest = shopper.utilities(choice, item_columns(trail, slate, tables), shopper_columns(trail), slate > 0)
     assert bool((utility > NEVER).all())
     return level_of_nothing(utility.double(), rest.double() - choice.nothing, choice.proceed, rate)
 

@@ -65,6 +65,7 @@ def fit_hazard(
     config: TreeConfig,
     *,
     own_sd: float = 0.3,
+    start: Hazard | None = None,
 ) -> Hazard:
     """Fit a hazard by maximum likelihood with Gaussian priors; trees begin where the regression ends.
 
@@ -77,8 +78,11 @@ def fit_hazard(
         n_items: N.
         config: how trees grow.
         own_sd: standard deviation of an item's effect at first; it is estimated from there.
+        start: a fit of the same rows, weighted otherwise; as many trees are grown as it has, and `late` has no say.
     """
     hazard = _regression(x, happened, weight, item, n_items, own_sd)
+    if start is not None:
+        return _with_trees(hazard, x, happened, weight, item, config, 0 if start.trees is None else len(start.trees))
     events, others = float(weight @ happened), float(weight @ ~happened)
     if min(events, others) < EVENTS_FOR_TREES or not 0 < happened[late].sum() < late.sum():
         return hazard
@@ -94,10 +98,23 @@ def fit_hazard(
 
     part = (offset[early], happened[early], weight[early])
     found = grow(x[early], _Logistic(*part).slope, config, rounds=config.rounds, later=Later(x[late], loss))
-    if found is None:
+    return _with_trees(hazard, x, happened, weight, item, config, 0 if found is None else len(found))
+
+
+def _with_trees(
+    hazard: Hazard,
+    x: Floats,
+    happened: NDArray[np.bool_],
+    weight: Doubles,
+    item: NDArray[np.int64],
+    config: TreeConfig,
+    rounds: int,
+) -> Hazard:
+    """The hazard with so many trees on top of it."""
+    if not rounds:
         return hazard
     whole = _Logistic(hazard.linear(x, item), happened, weight)
-    return replace(hazard, trees=grow(x, whole.slope, config, rounds=len(found)))
+    return replace(hazard, trees=grow(x, whole.slope, config, rounds=rounds))
 
 
 @dataclass(frozen=True, slots=True)

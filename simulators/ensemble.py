@@ -29,11 +29,14 @@ def drawn_shoppers(log: ShopLog, rng: np.random.Generator) -> NDArray[np.float64
     return np.bincount(rng.integers(n, size=n), minlength=n)[shopper].astype(np.float64)
 
 
+def rows_drawn(often: NDArray[np.float64]) -> NDArray[np.int64]:
+    """(A,) rows of the arrivals as often, (A,), as they count; as many as there are, so that members can be stacked."""
+    rows = np.repeat(np.arange(len(often)), often.astype(np.int64))
+    return rows[np.arange(len(often)) * len(rows) // len(often)] if len(rows) else np.arange(len(often))
+
+
 def parts_of(choice: ChoiceWeights, rest: LearnedRest, often: NDArray[np.float64]) -> Parts:
     """Of a shopper, or a member: what was fitted for it, and the arrivals as often, (A,), as they count for it."""
-    rows = np.repeat(np.arange(len(often)), often.astype(np.int64))
-    # As many rows as there are arrivals, so that members can be stacked.
-    even = rows[np.arange(len(often)) * len(rows) // len(often)] if len(rows) else np.arange(len(often))
     return Parts(
         choice=choice.to(torch.device("cpu")),
         cart=rest.funnel.cart,
@@ -42,5 +45,5 @@ def parts_of(choice: ChoiceWeights, rest: LearnedRest, often: NDArray[np.float64
         dwell=torch.from_numpy(rest.dwell),
         returning=rest.returning.returning,
         quantities=rest.quantities.quantities,
-        arrivals=torch.from_numpy(even),
+        arrivals=torch.from_numpy(rows_drawn(often)),
     )

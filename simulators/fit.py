@@ -40,8 +40,7 @@ class FitConfig:
     seed: int = 0
     """Decides what is drawn where a log has more than is used."""
     members: int = 10
-    """Members of the ensemble, fits of every weight on shoppers drawn with replacement from the log's; 0 for none. The
-    boosted family has no ensemble."""
+    """Members of the ensemble, fits of every weight on shoppers drawn with replacement from the log's; 0 for none."""
     min_clicks: int = 50
     """Clicks on slates that let choices be learnt from slates."""
     min_views: int = 200

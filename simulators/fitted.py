@@ -15,13 +15,13 @@ from torch import Tensor
 from ..datasets.log import ShopLog
 from ..encoders.state import StateEncoder
 from ..errors import EvidenceError
-from .arrivals import Arrivals, drawn_below
+from .arrivals import Arrivals
 from .choice_scores import ChoiceScores
+from .drawn import Drawn
 from .examination import look_and_choose
 from .features import item_features, outside_features
 from .foretold import Foretold
 from .funnel import outcome_codes
-from .known_truth_state import VISIT_BITS
 from .leaving import leaving_features, mean_match
 from .members import Expected, Parts, expected
 from .observed import Observed
@@ -32,7 +32,7 @@ from .shopper import Response, ShopperState, TokenBatch
 from .shopper_model import ShopperModel
 from .trail import Trail, trail_of
 
-_LUCK, _MEMBER, _RETURN = 2, 4, 5  # streams of random numbers; 1 is that of `arrivals`, 3 and 16 of `examination`
+_LUCK, _RETURN = 2, 5  # streams of random numbers; 1 is that of `arrivals`, 3 and 16 of `examination`, 4 of `drawn`
 _CELLS = 1_000_000  # shoppers x items scored at once by `choice_scores`
 
 
@@ -55,7 +55,7 @@ class FittedState(ShopperState):
         return torch.zeros((len(self.seed), 0), dtype=torch.int64, device=self.seed.device)
 
 
-class FittedShopper:
+class FittedShopper(Drawn):
     """Implements `Shopper`; made by `fit`, read by `load_shopper`.
 
     Args:
@@ -79,10 +79,8 @@ class FittedShopper:
                 f"the shopper was fitted on {len(model.prices) - 1} items and its encoder knows {encoder.n_items}; "
                 "load it with the encoder it was fitted with"
             )
-        if drawn and model.members is None:
-            raise EvidenceError("the shopper was fitted without an ensemble; fit it with members")
-        self.device = encoder.item_vectors.device
-        self.model, self.drawn = model.to(self.device), drawn
+        super().__init__(model, encoder.item_vectors.device, drawn)
+        self.model = model.to(self.device)
         self.encoder = encoder
         self.report = dict(report or {})
         self.n_items = encoder.n_items
@@ -91,11 +89,6 @@ class FittedShopper:
     def prices(self) -> Tensor:
         """(N + 1,) float32 price by dense index; entry 0 is 0."""
         return self.model.prices
-
-    @property
-    def members(self) -> int:
-        """Members of the ensemble, 0 where none was fitted."""
-        return 0 if self.model.members is None else len(self.model.members)
 
     def member(self, number: int) -> "FittedShopper":
         """The shopper as one member of the ensemble has it; it shares the encoder.
@@ -112,14 +105,6 @@ class FittedShopper:
             EvidenceError: no ensemble was fitted.
         """
         return FittedShopper(self.model, self.encoder, self.report, drawn=True)
-
-    def whose(self, seeds: Tensor) -> Tensor | None:
-        """(B,) int64 the member that each of these shoppers is of, the same on every visit (`visit_seed`).
-
-        None where they are not drawn of an ensemble.
-        """
-        shopper = seeds.to(self.device) & ((1 << VISIT_BITS) - 1)
-        return drawn_below(shopper, _MEMBER, self.members) if self.drawn else None
 
     def looked(self, k: int) -> Tensor:
         """(k,) chance that each place of a slate is looked at while nothing is clicked."""

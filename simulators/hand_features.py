@@ -111,7 +111,7 @@ def learn_tables(log: ShopLog, occasions: Occasions, weight: NDArray[np.float64]
     Args:
         log: the sessions.
         occasions: slates or next views of it.
-        weight: (sessions,) how often each session counts.
+        weight: (sessions,) how often each session counts in what was shown and clicked, or viewed.
         learn: (sessions,) which of them the tables may know.
     """
     n, zeros = log.catalogue.n_items, np.zeros(log.catalogue.n_items + 1, np.float32)
@@ -123,7 +123,8 @@ def learn_tables(log: ShopLog, occasions: Occasions, weight: NDArray[np.float64]
         viewer, _, viewed = views(log)
         there = learn[viewer]
         popularity, liked = viewed_popularity(viewed[there], weight[viewer[there]], n), zeros
-    similar = item_similarities(log.tokens.part(np.flatnonzero(learn & (weight > 0))), n, neighbours=NEIGHBOURS)
+    # Not by weight: so the members of an ensemble share the pairs, which are the bulk of the tables.
+    similar = item_similarities(log.tokens.part(np.flatnonzero(learn)), n, neighbours=NEIGHBOURS)
     similar.sort_indices()
     one = np.repeat(np.arange(n + 1), np.diff(similar.indptr))
     facts = item_facts(log.catalogue, popularity)

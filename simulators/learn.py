@@ -174,9 +174,7 @@ def _popularity(log: ShopLog, occasions: Occasions, weight: NDArray[np.float64])
     return viewed_popularity(viewed, weight[viewer], n_items)
 
 
-def arrivals(
-    log: ShopLog, most: int, rng: np.random.Generator, views_kept: int
-) -> tuple[Arrivals, Ints]:
+def arrivals(log: ShopLog, most: int, rng: np.random.Generator, views_kept: int) -> tuple[Arrivals, Ints]:
     """What shoppers had done before their first slate, and the (A,) sessions in which they had.
 
     Args:

@@ -37,6 +37,10 @@ class TokenBatch(Rows):
     gaps: Tensor
     lengths: Tensor
 
+    def rows(self, which: Tensor) -> "TokenBatch":
+        """A copy of some rows, (n,) int64."""
+        return TokenBatch(self.items[which], self.events[which], self.gaps[which], self.lengths[which])
+
 
 @dataclass(slots=True)
 class ShopperState(Rows):

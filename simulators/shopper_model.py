@@ -11,6 +11,7 @@ from torch import Tensor
 
 from .arrivals import Arrivals
 from .choice import ChoiceWeights
+from .drawn import no_member
 from .features import ItemFacts, Scaling
 from .members import Parts
 
@@ -42,8 +43,7 @@ class ShopperModel:
     def member(self, number: int) -> "ShopperModel":
         """The model with the parts of one member in place of its own."""
         if self.members is None or not 0 <= number < len(self.members):
-            held = 0 if self.members is None else len(self.members)
-            raise IndexError(f"no member {number} in an ensemble of {held}; fit with more members")
+            raise no_member(number, 0 if self.members is None else len(self.members))
         return replace(self, own=self.members.member(number), members=None)
 
     def to(self, device: torch.device) -> "ShopperModel":

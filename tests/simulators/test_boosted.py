@@ -70,12 +70,12 @@ def later(shop: KnownShop) -> ShopLog:
 
 @pytest.fixture(scope="module")
 def boosted(log: ShopLog, later: ShopLog) -> BoostedShopper:
-    return fit_boosted(log, later=later)
+    return fit_boosted(log, later=later, config=FitConfig(members=0))
 
 
 @pytest.fixture(scope="module")
 def small(few: ShopLog) -> BoostedShopper:
-    return fit_boosted(few, config=FitConfig(held_out=0))
+    return fit_boosted(few, config=FitConfig(held_out=0, members=0))
 
 
 def held_out(shopper: BoostedShopper, column: str) -> dict[str, float]:
@@ -138,7 +138,7 @@ def test_simulated_sessions_are_like_the_logs(boosted: BoostedShopper, shop: Kno
 
 
 def test_equal_seeds_and_logs_give_equal_shoppers(few: ShopLog, small: BoostedShopper) -> None:
-    again = fit_boosted(few, config=FitConfig(held_out=0))
+    again = fit_boosted(few, config=FitConfig(held_out=0, members=0))
     assert small.model.own.choice.trees is not None
     assert again.model.own.choice == replace(small.model.own.choice, proceed=again.model.own.choice.proceed)
     assert torch.equal(again.model.own.choice.proceed, small.model.own.choice.proceed)
@@ -157,7 +157,7 @@ def test_clicks_by_chance_alone_teach_nothing(few: ShopLog, later: ShopLog) -> N
         events.loc[events.index[clicked], column] = drawn.loc[slate, column].to_numpy()
     kept = events["event"].isin([Event.CLICK.label, Event.IMPRESSION.label])
     chance = ShopLog(events[kept].reset_index(drop=True), few.catalogue, few.facts)
-    shopper = fit_boosted(chance, config=FitConfig(held_out=0.3))
+    shopper = fit_boosted(chance, config=FitConfig(held_out=0.3, members=0))
     gain = held_out(shopper, "gain")["position"]
     assert abs(gain) < 0.02
 
@@ -237,17 +237,18 @@ def test_an_item_dearer_than_usual_is_never_liked_more(boosted: BoostedShopper, 
 
 
 def test_saving_and_loading_change_nothing(few: ShopLog, tmp_path: Path) -> None:
-    config = BoostedConfig(held_out=0.2, trees=TreeConfig(rounds=30))
+    config = BoostedConfig(held_out=0.2, members=2, trees=TreeConfig(rounds=30))
     made = fit(few, None, tmp_path / "shopper", family="boosted", config=config, inputs={"log": "abc"})
     read = load_shopper(tmp_path / "shopper")
     assert isinstance(read, BoostedShopper)
-    one, two = made.reset(torch.arange(64)), read.reset(torch.arange(64))
-    for number in range(3):
-        slate = random_slates(64, K, made.n_items, seed=number)
-        first, one = made.respond(one, slate)
-        second, two = read.respond(two, slate)
-        for name in RESPONSE:
-            assert torch.equal(getattr(first, name), getattr(second, name)), name
+    for here, there in ((made, read), (made.ensemble(), read.ensemble())):
+        one, two = here.reset(torch.arange(64)), there.reset(torch.arange(64))
+        for number in range(3):
+            slate = random_slates(64, K, made.n_items, seed=number)
+            first, one = here.respond(one, slate)
+            second, two = there.respond(two, slate)
+            for name in RESPONSE:
+                assert torch.equal(getattr(first, name), getattr(second, name)), name
     assert list(read.model.rivals) == list(made.model.rivals)
     record = read_config(tmp_path / "shopper", "shopper")["slatewise_artefact"]
     assert record["facts"]["family"] == "boosted"
@@ -256,7 +257,7 @@ def test_saving_and_loading_change_nothing(few: ShopLog, tmp_path: Path) -> None
     assert isinstance(
         fit(few, None, tmp_path / "shopper", family="boosted", config=config, inputs={"log": "abc"}), BoostedShopper
     )
-    (tmp_path / "shopper" / "trees" / "choice-0.txt").write_text("half", encoding="utf-8")
+    (tmp_path / "shopper" / "trees" / "member-1-choice.txt").write_text("half", encoding="utf-8")
     with pytest.raises(ArtefactError, match="not a readable shopper"):
         load_shopper(tmp_path / "shopper")
 
@@ -285,7 +286,7 @@ def test_odd_logs_still_give_a_shopper(few: ShopLog) -> None:
     events["shopper_id"] = "one"
     frame = few.catalogue.frame.assign(price=10.0)
     odd = ShopLog(events.reset_index(drop=True), type(few.catalogue)(frame), {**few.facts, "length_biased": True})
-    shopper = fit_boosted(odd)
+    shopper = fit_boosted(odd, config=FitConfig(members=2))
     said = sources(shopper)
     assert said["click rate of a logged slate"] == LEARNED
     for quantity in ("mean slates a session", "chance of a cart given a click"):
@@ -296,7 +297,7 @@ def test_odd_logs_still_give_a_shopper(few: ShopLog) -> None:
 
 def test_without_slates_the_click_rate_depth_and_leaving_are_assumed_and_said_to_be(log: ShopLog) -> None:
     priors = Priors(click_rate=0.2, slates_per_session=4, slate_size=8)
-    shopper = fit_boosted(only_views(log), config=FitConfig(priors=priors))
+    shopper = fit_boosted(only_views(log), config=FitConfig(members=0, priors=priors))
     assert shopper.report["counts"]["learned_from"] == "next views"
     said = sources(shopper)
     assert said["choice among items"] == LEARNED

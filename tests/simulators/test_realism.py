@@ -218,7 +218,7 @@ def test_fitted_shoppers_come_as_the_sessions_did_and_foretell(fitted: Any, log:
 def test_the_second_family_is_judged_alike(shop: KnownShop, truth: KnownTruthShopper, log: ShopLog) -> None:
     learnt = collect_log(truth, shop.catalogue, sessions=250, k=6, seed=1)
     trees = TreeConfig(rounds=20)
-    boosted = fit_boosted(learnt, config=BoostedConfig(held_out=0, trees=trees))
+    boosted = fit_boosted(learnt, config=BoostedConfig(held_out=0, members=0, trees=trees))
     found = realism(boosted, log.part(np.arange(120)), resamples=RESAMPLES)
     assert len(found.likelihood) >= 3
     assert set(found.errors["part"]) >= {"examination", "choice", "leaving"}

@@ -106,8 +106,8 @@ def evaluate_step(
     from ..agents import load_agents
     from ..encoders import load_encoder
     from ..evaluation import EvaluationConfig, evaluate, gather_extras
+    from ..simulators import BoostedShopper, FittedShopper
     from ..simulators.artefacts import load_shopper
-    from ..simulators.fitted import FittedShopper
 
     log = Selection(held_out).of(ShopLog.load(log_folder))
     encoder, shopper = load_encoder(encoder_folder), load_shopper(shopper_folder)
@@ -121,9 +121,8 @@ def evaluate_step(
         config = EvaluationConfig(shoppers=shoppers, seed=seed + 10_000, k=k, reward=reward)
     judging = {TRAINED_IN: shopper, **{name: load_shopper(folder) for name, folder in judges.items()}}
     # A judge with an ensemble judges by all of it, so that intervals tell what its log leaves open.
-    simulators = {
-        name: one.ensemble() if isinstance(one, FittedShopper) and one.members else one for name, one in judging.items()
-    }
+    whole = {name: one for name, one in judging.items() if isinstance(one, FittedShopper | BoostedShopper)}
+    simulators = {**judging, **{name: one.ensemble() for name, one in whole.items() if one.members}}
     check_items(log.catalogue.n_items, encoder=encoder.n_items, **{n: one.n_items for n, one in simulators.items()})
     trained_in = dict.fromkeys(agents, TRAINED_IN)
     next_item = next_item_step(reporter, log_folder, encoder_folder, held_out)

@@ -1,0 +1,98 @@
+"""The ensemble of a boosted shopper: its members are other fits, and drawn shoppers do what theirs does."""
+
+from dataclasses import fields
+
+import numpy as np
+import pytest
+import torch
+
+from slatewise.datasets import ShopLog
+from slatewise.datasets.known_shop import KnownShop, KnownShopConfig
+from slatewise.envs.doubt import Doubt
+from slatewise.envs.rewards import RewardMix
+from slatewise.errors import EvidenceError
+from slatewise.evaluation.judge import members_of
+from slatewise.simulators import BoostedShopper, FitConfig, KnownTruthShopper, Response, collect_log, fit_boosted
+from slatewise.testing import check_shopper, random_slates
+
+MEMBERS = 4
+
+
+@pytest.fixture(scope="module")
+def log() -> ShopLog:
+    shop = KnownShop.make(KnownShopConfig(n_items=40, seed=5))
+    return collect_log(KnownTruthShopper(shop), shop.catalogue, sessions=700, k=6, seed=1)
+
+
+@pytest.fixture(scope="module")
+def small(log: ShopLog) -> BoostedShopper:
+    return fit_boosted(log.part(np.arange(300)), config=FitConfig(held_out=0, members=MEMBERS))
+
+
+def test_members_are_other_fits_which_the_seed_repeats(log: ShopLog) -> None:
+    few = log.part(np.arange(250))
+    one, same, other = (
+        fit_boosted(few, config=FitConfig(held_out=0, members=2, seed=seed)).model.members for seed in (0, 0, 1)
+    )
+    assert len(one) == 2
+    assert one[0].choice.trees != one[1].choice.trees
+    assert (one[0].choice.trees, one[1].choice.trees) == (same[0].choice.trees, same[1].choice.trees)
+    assert one[0].choice.trees != other[0].choice.trees
+    assert not torch.equal(one[0].tables.liked, one[1].tables.liked)
+    assert not np.array_equal(one[0].leaving.weights, one[1].leaving.weights)
+    assert not torch.equal(one[0].arrivals, one[1].arrivals)
+
+
+def test_members_have_as_many_trees_as_the_fit_and_share_its_pairs_of_items(small: BoostedShopper) -> None:
+    own = small.model.own
+    assert own.choice.trees is not None
+    for member in small.model.members:
+        assert member.choice.trees is not None
+        assert len(member.choice.trees) == len(own.choice.trees)
+        for name in ("price", "price_in_category", "category", "brand", "pairs", "alike"):
+            assert torch.equal(getattr(member.tables, name), getattr(own.tables, name)), name
+
+
+def test_an_ensemble_leaves_the_fit_on_all_shoppers_as_it_is(log: ShopLog, small: BoostedShopper) -> None:
+    alone = fit_boosted(log.part(np.arange(300)), config=FitConfig(held_out=0, members=0))
+    assert alone.report == small.report
+    assert alone.model.own.choice.trees == small.model.own.choice.trees
+    assert alone.members == 0
+    with pytest.raises(EvidenceError, match="fitted without an ensemble"):
+        alone.ensemble()
+
+
+def test_a_drawn_shopper_does_what_its_member_does(small: BoostedShopper) -> None:
+    drawn, seeds = small.ensemble(), torch.arange(400)
+    state = drawn.reset(seeds)
+    assert state.member is not None
+    who = state.member.clone()
+    assert who.bincount().tolist() == pytest.approx([100] * MEMBERS, abs=35)
+    assert np.array_equal(members_of(drawn, seeds.numpy()), who.numpy())
+    slates = [random_slates(400, 6, small.n_items, seed=seed) for seed in range(3)]
+    responses = []
+    for slate in slates:
+        response, state = drawn.respond(state, slate)
+        responses.append(response)
+    for number in range(MEMBERS):
+        member, mine = small.member(number), who == number
+        alone = member.reset(seeds[mine])
+        for slate, response in zip(slates, responses, strict=True):
+            same, alone = member.respond(alone, slate[mine])
+            for one in fields(Response):
+                assert torch.equal(getattr(response, one.name)[mine], getattr(same, one.name)), one.name
+        assert torch.equal(state.trail.taken[mine], alone.trail.taken)
+
+
+def test_drawn_shoppers_keep_the_promises_of_simulators(small: BoostedShopper) -> None:
+    check_shopper(small.ensemble(), k=6)
+
+
+def test_a_missing_member_is_named(small: BoostedShopper) -> None:
+    with pytest.raises(IndexError, match=f"no member {MEMBERS} in an ensemble of {MEMBERS}"):
+        small.member(MEMBERS)
+
+
+def test_doubt_of_a_boosted_shopper_is_refused(small: BoostedShopper) -> None:
+    with pytest.raises(ValueError, match="doubt needs a shopper of the family transformer"):
+        Doubt.of(small, RewardMix.of("clicks_and_purchases"), 1.0)
