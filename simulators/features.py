@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..datasets.catalogue import Catalogue
-from .trail import TAKEN_KEPT, Trail
+from .trail import SHOWN_KEPT, TAKEN_KEPT, Trail
 
 ITEM_FEATURES = (
     "match",
@@ -43,17 +43,42 @@ ITEM_FEATURES = (
 - `viewed_before`, `clicked_before`, `bought_before`: whether the item was viewed but not clicked, clicked, bought.
 - `same_category`: whether the item is of the category of the latest item taken.
 - `category_share`: share of the latest items taken that are of the item's category, older ones counting less where
-  interests fade (`Scaling.half_life`).
+  interests fade (`HalfLives`).
 - `category_clicks`: log(1 + latest items clicked that are of the item's category), counted likewise.
-- `category_shown`: tens of the latest slots shown that held an item of its category.
+- `category_shown`: tens of the latest slots shown that held an item of its category, older ones counting less where
+  saturation fades.
 """
-FADING = ("category_share", "category_clicks")
-"""Features in which earlier interests may count less."""
+FADING = ("category_share", "category_clicks", "category_shown")
+"""Features in which what lies further back may count less."""
 SCALED = ("match", "match_high", "price", "price_in_category", "popularity")
 """Features measured in standard deviations of the log; the others keep their own unit."""
-OUTSIDE_FEATURES = ("nothing", "nothing_by_slate", "nothing_when_idle", "nothing_when_new")
-"""Columns of `outside_features`: 1, log(1 + slates so far), log(1 + slates since the latest interest), and whether
-nothing was taken yet."""
+OUTSIDE_FEATURES = (
+    "nothing",
+    "nothing_by_slate",
+    "nothing_when_idle",
+    "nothing_when_new",
+    "nothing_after_first",
+    "nothing_by_size",
+)
+"""Columns of `outside_features`: 1, log(1 + slates so far), log(1 + slates since the latest interest), whether nothing
+was taken yet, whether a slate was shown before, and log of how many items the slate holds; scaled, that over the log's
+usual slate."""
+
+
+@dataclass(frozen=True, slots=True)
+class HalfLives:
+    """After how many further ones what lies back counts half in `FADING` features; infinity: it lasts.
+
+    Attributes:
+        interests: items taken. saturation: slots shown.
+    """
+
+    interests: float = math.inf
+    saturation: float = math.inf
+
+
+LASTING = HalfLives()
+"""Nothing fades."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +131,8 @@ class Scaling:
         centre: (F,) subtracted. scale: (F,) divided by.
         low: (F,) and high: (F,) raw range seen in the log; simulated features are held within it, for beyond it the log
             has said nothing, and an agent would soon live there.
-        half_life: of interests: after so many further items an item taken counts half in `FADING`; infinity: they last.
+        half_lives: with which features are made.
+        slots: how many items slates held.
     """
 
     bend: float
@@ -114,11 +140,12 @@ class Scaling:
     scale: Tensor
     low: Tensor
     high: Tensor
-    half_life: float = math.inf
+    half_lives: HalfLives
+    slots: "Slots"
 
     @classmethod
-    def of(cls, raw: Tensor, filled: Tensor, bend: float, half_life: float = math.inf) -> "Scaling":
-        """Scaling of raw features (S, K, F) of the filled slots (S, K), made with this bend and half-life."""
+    def of(cls, raw: Tensor, filled: Tensor, bend: float, half_lives: HalfLives = LASTING) -> "Scaling":
+        """Scaling of raw features (S, K, F) of the filled slots (S, K), made with this bend and these half-lives."""
         rows = raw[filled].to(torch.float64)
         scaled = torch.tensor([name in SCALED for name in ITEM_FEATURES])
         spread = rows.std(0, unbiased=False)
@@ -129,8 +156,15 @@ class Scaling:
             scale=torch.where(scaled & (spread > 1e-6), spread, 1.0).to(torch.float32),
             low=rows.amin(0).to(torch.float32),
             high=rows.amax(0).to(torch.float32),
-            half_life=half_life,
+            half_lives=half_lives,
+            slots=Slots.of(filled),
         )
+
+    def outside(self, raw: Tensor) -> Tensor:
+        """(B, O) features of clicking nothing, of raw ones."""
+        slots = self.slots
+        size = raw[:, -1:].clamp(math.log(slots.least), math.log(slots.most)) - math.log(slots.usual)
+        return torch.cat([raw[:, :-1], size], 1)
 
     def __call__(self, raw: Tensor) -> Tensor:
         """Scaled features of raw ones (..., F)."""
@@ -138,8 +172,29 @@ class Scaling:
 
     def to(self, device: torch.device) -> "Scaling":
         """The same on a device."""
-        columns = (getattr(self, name).to(device) for name in ("centre", "scale", "low", "high"))
-        return Scaling(self.bend, *columns, half_life=self.half_life)
+        centre, scale, low, high = (part.to(device) for part in (self.centre, self.scale, self.low, self.high))
+        return Scaling(self.bend, centre, scale, low, high, self.half_lives, self.slots)
+
+
+@dataclass(frozen=True, slots=True)
+class Slots:
+    """How many items a log's slates held.
+
+    Attributes:
+        usual: geometric mean. least, most: the extremes.
+    """
+
+    usual: float
+    least: float
+    most: float
+
+    @classmethod
+    def of(cls, filled: Tensor) -> "Slots":
+        """Of slates with these slots filled, (S, K) bool; of one item each where there are none."""
+        many = filled.sum(1)[filled.any(1)].double()
+        if not len(many):
+            return cls(1.0, 1.0, 1.0)
+        return cls(float(many.log().mean().exp()), float(many.min()), float(many.max()))
 
 
 def item_features(
@@ -149,7 +204,7 @@ def item_features(
     vectors: Tensor,
     facts: ItemFacts,
     bend: float,
-    half_life: float = math.inf,
+    half_lives: HalfLives = LASTING,
 ) -> Tensor:
     """Raw features of items for shoppers.
 
@@ -160,7 +215,7 @@ def item_features(
         vectors: (N + 1, D) item vectors of the shopper's encoder.
         facts: of the items.
         bend: cosine above which `match_high` counts.
-        half_life: see `Scaling`.
+        half_lives: of what features remember.
 
     Returns:
         (B, K, F) float32, columns as `ITEM_FEATURES`; those of empty slots mean nothing.
@@ -194,32 +249,35 @@ def item_features(
         clicked,
         bought,
         (category == taken[:, :1]).to(match.dtype),
-        *fading_columns(trail, category, facts, half_life, n),
-        among(category, facts.category[trail.shown], n) / 10,
+        *fading_columns(trail, category, facts, half_lives, n),
     ]
     return torch.stack(columns, -1)
 
 
 def fading_columns(
-    trail: Trail, category: Tensor, facts: ItemFacts, half_life: float, size: int | None = None
-) -> tuple[Tensor, Tensor]:
+    trail: Trail, category: Tensor, facts: ItemFacts, half_lives: HalfLives, size: int | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
     """Raw `FADING` features, (B, K) each.
 
     Args:
         trail: of the B shoppers.
         category: (B, K) int64 categories asked about.
         facts: of the items.
-        half_life: see `Scaling`.
+        half_lives: of what is remembered.
         size: a number above all categories, where K is so large that memory of B x size is less than B x K x R.
     """
     among = _among_few if size is None or category.shape[1] < size else _among_many
-    weight = (
-        None if math.isinf(half_life) else torch.exp2(-torch.arange(TAKEN_KEPT, device=category.device) / half_life)
+    lately, recently = (
+        None if math.isinf(half_life) else torch.exp2(-torch.arange(kept, device=category.device) / half_life)
+        for half_life, kept in ((half_lives.interests, TAKEN_KEPT), (half_lives.saturation, SHOWN_KEPT))
     )
     counts = trail.interests.clamp(1, TAKEN_KEPT)
-    whole = counts.to(torch.float32) if weight is None else weight.cumsum(0)[counts - 1]
-    taken, clicked = (among(category, facts.category[kept], size or 0, weight) for kept in (trail.taken, trail.clicked))
-    return taken / whole[:, None], clicked.log1p()
+    whole = counts.to(torch.float32) if lately is None else lately.cumsum(0)[counts - 1]
+    taken, clicked, shown = (
+        among(category, facts.category[kept], size or 0, weight)
+        for kept, weight in ((trail.taken, lately), (trail.clicked, lately), (trail.shown, recently))
+    )
+    return taken / whole[:, None], clicked.log1p(), shown / 10
 
 
 def _among_few(wanted: Tensor, kept: Tensor, _: int, weight: Tensor | None = None) -> Tensor:
@@ -236,7 +294,8 @@ def _among_many(wanted: Tensor, kept: Tensor, size: int, weight: Tensor | None =
     return counts.gather(1, wanted)
 
 
-def outside_features(trail: Trail) -> Tensor:
-    """(B, O) float32 features of clicking nothing, columns as `OUTSIDE_FEATURES`."""
+def outside_features(trail: Trail, size: Tensor) -> Tensor:
+    """(B, O) float32 raw features of clicking nothing on slates of (B,) items, columns as `OUTSIDE_FEATURES`."""
     slates, idle = torch.log1p(trail.slates.float()), torch.log1p(trail.idle.float())
-    return torch.stack([torch.ones_like(slates), slates, idle, (trail.interests == 0).float()], 1)
+    told = (trail.interests == 0).float(), (trail.slates > 0).float()
+    return torch.stack([torch.ones_like(slates), slates, idle, *told, size.clamp(min=1).float().log()], 1)

@@ -168,7 +168,11 @@ def _assembled(
     looking = choice_evidence(log, occasions, fit.weights.proceed, fit.errors["proceed"], priors, fit.weights.form)
     parameters = parameter_table(fit, whole.funnel.fits, whole.leaving.fit, learned.scaling, ground.from_slates)
     parameters += [*quantity_rows(whole.quantities.fit), *return_rows(whole.returning.fit)]
-    return shopper, [learned.form.evidence, *looking, learned.drift.evidence(priors), *whole.evidence], parameters
+    return (
+        shopper,
+        [learned.form.evidence, *looking, *(drift.evidence(priors) for drift in learned.drifts), *whole.evidence],
+        parameters,
+    )
 
 
 def _with_click_rate(model: ShopperModel, encoder: StateEncoder, priors: Priors) -> ShopperModel:

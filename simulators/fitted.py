@@ -144,8 +144,12 @@ class FittedShopper(Drawn):
     def scaled(self, state: Tensor, trail: Trail, items: Tensor) -> Tensor:
         """(B, K, F) scaled features of items, (B, K) or (K,), for shoppers with encoder states (B, D) and trails."""
         model = self.model
-        how = (model.facts, model.scaling.bend, model.scaling.half_life)
+        how = (model.facts, model.scaling.bend, model.scaling.half_lives)
         return model.scaling(item_features(state, trail, items, self.encoder.item_vectors, *how))
+
+    def outside(self, trail: Trail, size: Tensor) -> Tensor:
+        """(B, O) features of clicking nothing for shoppers with these trails, on slates of (B,) items."""
+        return self.model.scaling.outside(outside_features(trail, size))
 
     @torch.no_grad()
     def respond(self, state: FittedState, slate: Tensor) -> tuple[Response, FittedState]:
@@ -160,7 +164,7 @@ class FittedShopper(Drawn):
         scaled = self.scaled(state.memory.state, state.trail, slate)
         luck = uniform(state.seed, state.step, _LUCK, 6)
         utility = parts.choice.utility(scaled, slate, who)
-        nothing = parts.choice.nothing(outside_features(state.trail), who)
+        nothing = parts.choice.nothing(self.outside(state.trail, (slate > 0).sum(1)), who)
         drawn = partial(uniform, state.seed, state.step)
         looking = parts.choice.form, utility, nothing, parts.choice.logits(who)
         examined, clicked = look_and_choose(*looking, luck[:, 0], drawn)
@@ -193,7 +197,8 @@ class FittedShopper(Drawn):
         """
         parts = self.model.members or Parts.stacked([self.model.own])
         scaled = self.scaled(state.memory.state, state.trail, slate)
-        return expected(parts, scaled, outside_features(state.trail), slate, self.model.prices)
+        outside = self.outside(state.trail, (slate > 0).sum(1))
+        return expected(parts, scaled, outside, slate, self.model.prices)
 
     @property
     def comes_again(self) -> bool:
@@ -238,8 +243,8 @@ class FittedShopper(Drawn):
         Args:
             tokens: B histories.
             slates: (B, T, K) int64 the slate that each token answers, zeros where it answers none; then the scores are
-                those of the simulation, as far as the histories reach back. Without them a slate counts as the one
-                item its token holds, and what else it held does not count as shown before.
+                those of the simulation, as far as the histories reach back, for a slate of K items. Without them a
+                slate counts as the one item its token holds, and what else it held does not count as shown before.
         """
         tokens = TokenBatch(
             *(part.to(self.device) for part in (tokens.items, tokens.events, tokens.gaps, tokens.lengths))
@@ -256,7 +261,8 @@ class FittedShopper(Drawn):
             cart[rows] = own.cart.chance(scaled, every)
             purchase[rows] = cart[rows] * own.purchase.chance(scaled, every)
         utility[:, 0], cart[:, 0], purchase[:, 0] = -math.inf, 0.0, 0.0
-        nothing = own.choice.nothing(outside_features(trail))
+        slots = torch.tensor(model.scaling.slots.usual if slates is None else slates.shape[2], device=self.device)
+        nothing = own.choice.nothing(self.outside(trail, slots.expand(len(state))))
         return ChoiceScores(utility, nothing, cart, purchase, own.quantities.mean)
 
     def foretell(self, log: ShopLog, *, seed: int = 0, progress: Progress | None = None) -> Foretold:

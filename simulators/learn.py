@@ -17,9 +17,9 @@ from ..encoders.state import StateEncoder
 from .arrivals import Arrivals
 from .choice import ChoiceWeights
 from .choice_fit import ChoiceData, ChoiceFit, ChoicePrior, fit_choice
-from .drift import Drift, faded, find_drift
+from .drift import HALF_LIVES, Drift, faded, find_drift
 from .examination import Examination, click_log_chances
-from .features import ITEM_FEATURES, OUTSIDE_FEATURES, ItemFacts, Scaling, item_facts, outside_features
+from .features import ITEM_FEATURES, OUTSIDE_FEATURES, ItemFacts, Scaling, item_facts
 from .fitted import FittedShopper
 from .form_choice import FormChoice, chosen_form
 from .logistic import ItemEffects
@@ -37,8 +37,8 @@ BEND_AT = 0.9
 Effects = Literal["none", "own", "alike and own"]
 """Effects of items: none; each item's own; or its own and what items of similar vectors share."""
 RIVALS: dict[str, tuple[tuple[str, ...], tuple[str, ...], Effects]] = {
-    "position": ((), ("nothing",), "none"),
-    "position and popularity": (("popularity",), ("nothing",), "own"),
+    "position": ((), ("nothing", "nothing_by_size"), "none"),
+    "position and popularity": (("popularity",), ("nothing", "nothing_by_size"), "own"),
     "all but the session state": (
         tuple(name for name in ITEM_FEATURES if name not in ("match", "match_high")),
         OUTSIDE_FEATURES,
@@ -83,7 +83,7 @@ class LearnedChoice:
     Attributes:
         fit: weights and errors. prior: what was believed before. rivals: simpler models by name.
         facts: of the items. scaling: of features. seen: the replay. data: what the likelihood read.
-        drift: how fast interests fade. form: of examination, and whence it comes.
+        drifts: how fast interests and saturation fade. form: of examination, and whence it comes.
     """
 
     fit: ChoiceFit
@@ -93,7 +93,7 @@ class LearnedChoice:
     scaling: Scaling
     seen: Replay
     data: ChoiceData
-    drift: Drift
+    drifts: list[Drift]
     form: FormChoice
 
 
@@ -138,19 +138,23 @@ def learn_choice(
         progress(0, 1 + len(RIVALS), "fitting examination and choice")
     fit, rivals = fit_choice(data, full, n_items), {}
     often, who = weight[session], shopper_numbers(log)[session]
-    drift = find_drift(log, occasions, facts, seen, scaling, often, who, full, fit, priors, progress)
-    if math.isfinite(drift.half_life):
-        faded(seen, log, occasions, facts, drift.half_life)
-        scaling = Scaling.of(seen.raw, filled, bend, drift.half_life)
-        data = occasions.data(seen, scaling, often)
-        fit = fit_choice(data, full, n_items, start=fit)
+    drifts: list[Drift] = []
+    for kind in HALF_LIVES:
+        ground = log, occasions, facts, seen, scaling, often, who, full, fit
+        drifts.append(find_drift(kind, *ground, priors, progress))
+        if math.isfinite(drifts[-1].half_life):
+            half_lives = replace(scaling.half_lives, **{kind: drifts[-1].half_life})
+            faded(seen, log, occasions, facts, half_lives)
+            scaling = Scaling.of(seen.raw, filled, bend, half_lives)
+            data = occasions.data(seen, scaling, often)
+            fit = fit_choice(data, full, n_items, start=fit)
     for number, (name, (items, outside, effects)) in enumerate(RIVALS.items(), start=1):
         if progress:
             progress(number, 1 + len(RIVALS), f"fitting a rival: {name}")
         prior = strengths.of(effects, encoder)
         less = replace(full, item_features=items, outside_features=outside, effects=prior)
         rivals[name] = fit_choice(data, less, n_items, errors=False, start=fit).weights
-    return LearnedChoice(fit, full, rivals, facts, scaling, seen, data, drift, form)
+    return LearnedChoice(fit, full, rivals, facts, scaling, seen, data, drifts, form)
 
 
 def learn_again(learned: LearnedChoice, weight: NDArray[np.float64]) -> ChoiceFit:
@@ -225,7 +229,8 @@ def nothing_for_click_rate(shopper: FittedShopper, rate: float, k: int, shoppers
     best = shopper.model.facts.popularity[1:].topk(min(k, shopper.n_items)).indices + 1
     slate = best.expand(shoppers, -1)
     utility = choice.utility(shopper.scaled(state.memory.state, state.trail, slate), slate).double()
-    rest = (outside_features(state.trail) @ choice.with_nothing(0.0).outside).double()
+    outside = shopper.outside(state.trail, (slate > 0).sum(1))
+    rest = (outside @ choice.with_nothing(0.0).outside).double()
     return level_of_nothing(utility, rest, choice.proceed.double(), rate, choice.form)
 
 

@@ -56,8 +56,8 @@ class Observed:
         """
         model = shopper.model
         slates, occasions = judged_by(log, shopper.n_items, model.from_slates, seed)
-        bend, half_life = model.scaling.bend, model.scaling.half_life
-        seen = occasions.replay(log, shopper.encoder, model.facts, bend, progress, half_life)
+        bend, half_lives = model.scaling.bend, model.scaling.half_lives
+        seen = occasions.replay(log, shopper.encoder, model.facts, bend, progress, half_lives)
         data = occasions.data(seen, model.scaling.to(torch.device("cpu")))
         who = shopper_numbers(log)[occasions.session]
         return cls(occasions, seen, data, slates, who, bool(log.facts.get("length_biased")))

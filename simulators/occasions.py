@@ -3,7 +3,6 @@
 Shapes: S occasions, K slots or alternatives, N items.
 """
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +14,7 @@ from ..datasets.schema import Event
 from ..datasets.tokens import Ints
 from ..encoders.state import StateEncoder
 from .choice_fit import ChoiceData
-from .features import ITEM_FEATURES, ItemFacts, Scaling
+from .features import ITEM_FEATURES, LASTING, HalfLives, ItemFacts, Scaling
 from .replay import Progress, Replay, replay
 
 POPULARITY = ITEM_FEATURES.index("popularity")
@@ -54,7 +53,7 @@ class Occasions:
         facts: ItemFacts,
         bend: float,
         progress: Progress | None = None,
-        half_life: float = math.inf,
+        half_lives: HalfLives = LASTING,
     ) -> Replay:
         """What these moments of `log` looked like to the shoppers."""
         shown = self.correction is None
@@ -66,7 +65,7 @@ class Occasions:
             encoder=encoder,
             facts=facts,
             bend=bend,
-            half_life=half_life,
+            half_lives=half_lives,
             shown=shown,
             progress=progress,
         )
@@ -76,7 +75,7 @@ class Occasions:
         return ChoiceData(
             features=scaling(seen.raw).to(torch.float64),
             items=torch.from_numpy(self.items),
-            outside=seen.outside.to(torch.float64),
+            outside=scaling.outside(seen.outside.to(torch.float64)),
             clicked=torch.from_numpy(self.clicked),
             session=torch.from_numpy(self.session),
             weight=torch.from_numpy(np.ones(len(self)) if weight is None else weight),

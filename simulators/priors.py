@@ -49,6 +49,9 @@ class Priors:
     interest_fading: float = 0.0
     """Share of its weight that an earlier interest loses with each further item taken, in [0, 1); used where the log
     tells no half-life from another. A fifth is a half-life of 3 items."""
+    saturation_fading: float = 0.0
+    """Share of its weight that a slot shown loses with each further one, in [0, 1), in how tired a shopper is of the
+    category it held; used likewise. A fiftieth is a half-life of 34 slots."""
     units_per_purchase: float = 1.0
     """Mean quantity of an item that is bought, at least 1; used where the log has no quantities, and otherwise as what
     few are drawn towards."""
@@ -57,8 +60,9 @@ class Priors:
         for name in ("click_rate", "position_decay", "cart_rate", "purchase_rate", "come_back"):
             if not 0 < getattr(self, name) < 1:
                 raise ValueError(f"{name} must be in (0, 1), got {getattr(self, name)}")
-        if not 0 <= self.interest_fading < 1:
-            raise ValueError(f"interest_fading must be in [0, 1), got {self.interest_fading}")
+        for name in ("interest_fading", "saturation_fading"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} must be in [0, 1), got {getattr(self, name)}")
         for name, least in (
             ("slate_size", 1),
             ("slates_per_session", 1),
@@ -93,6 +97,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "come_back": (0.05, 0.70),
     "come_back_after": (2.0, 30.0),
     "interest_fading": (0.0, 0.3),
+    "saturation_fading": (0.0, 0.1),
     "units_per_purchase": (1.0, 3.0),
 }
 """Prior -> lowest and highest value that real shops make believable; sweep them before a conclusion is reported."""

@@ -3,7 +3,6 @@
 Shapes: S slates, K slots, F item features, O outside features, C sessions followed at once.
 """
 
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -13,7 +12,7 @@ from torch import Tensor
 
 from ..datasets.tokens import History, Ints, Tokens
 from ..encoders.state import StateEncoder
-from .features import ITEM_FEATURES, OUTSIDE_FEATURES, ItemFacts, item_features, outside_features
+from .features import ITEM_FEATURES, LASTING, OUTSIDE_FEATURES, HalfLives, ItemFacts, item_features, outside_features
 from .trail import Trail
 
 SESSIONS_AT_ONCE = 1024
@@ -26,7 +25,7 @@ class Replay:
 
     Attributes:
         raw: (S, K, F) float32 features of the items, before scaling; of empty slots they mean nothing.
-        outside: (S, O) float32 features of clicking nothing.
+        outside: (S, O) float32 features of clicking nothing, before scaling.
         slates: (S,) int64 slates shown before.
         idle: (S,) int64 slates shown since the latest interest.
         last_clicked: (S,) int64 latest item clicked or deeper, 0 for none.
@@ -49,7 +48,7 @@ def replay(
     encoder: StateEncoder,
     facts: ItemFacts,
     bend: float,
-    half_life: float = math.inf,
+    half_lives: HalfLives = LASTING,
     shown: bool = True,
     progress: Progress | None = None,
 ) -> Replay:
@@ -63,7 +62,7 @@ def replay(
         encoder: the shopper's.
         facts: of the items, on the encoder's device.
         bend: cosine above which `match_high` counts.
-        half_life: of interests, see `features.Scaling`.
+        half_lives: of what features remember.
         shown: whether the items were slates, which later features remember; otherwise alternatives nobody was shown.
         progress: told how many slates are done.
     """
@@ -77,8 +76,8 @@ def replay(
     for moment in follow(tokens, session, before, items, price=price, encoder=encoder, shown=shown, progress=progress):
         rows, trail = moment.rows, moment.trail
         assert moment.state is not None
-        found.raw[rows] = item_features(moment.state, trail, moment.items, vectors, facts, bend, half_life).cpu()
-        found.outside[rows] = outside_features(trail).cpu()
+        found.raw[rows] = item_features(moment.state, trail, moment.items, vectors, facts, bend, half_lives).cpu()
+        found.outside[rows] = outside_features(trail, (moment.items > 0).sum(1)).cpu()
         found.slates[rows], found.idle[rows] = trail.slates.cpu(), trail.idle.cpu()
         found.last_clicked[rows] = trail.clicked[:, 0].cpu()
     return found

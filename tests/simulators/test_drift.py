@@ -25,13 +25,15 @@ from slatewise.simulators import (
     load_shopper,
 )
 from slatewise.simulators.drift import HALF_LIVES, WITHIN, _compared, half_life_of
-from slatewise.simulators.features import FADING, ITEM_FEATURES, fading_columns, item_facts
+from slatewise.simulators.features import ITEM_FEATURES, HalfLives, fading_columns, item_facts
 from slatewise.simulators.fit_family import fit
 from slatewise.simulators.observed import Observed
 from slatewise.simulators.priors import ASSUMED, LEARNED
 from slatewise.simulators.trail import Trail
 
 ALONE = FitConfig(members=0)
+TAKEN_BY = ("category_share", "category_clicks")
+INTERESTS, SATURATION = HALF_LIVES["interests"], HALF_LIVES["saturation"]
 
 
 @pytest.fixture(scope="module")
@@ -55,14 +57,14 @@ def taken_with(shopper: FittedShopper, half_life: float) -> FittedShopper:
     """The shopper, but taken by categories it was taken by before, for so long, and staying for many slates."""
     model = shopper.model
     item = model.own.choice.item.clone()
-    item[[ITEM_FEATURES.index(name) for name in FADING]] = torch.tensor([2.5, 1.5])
+    item[[ITEM_FEATURES.index(name) for name in TAKEN_BY]] = torch.tensor([2.5, 1.5])
     item[ITEM_FEATURES.index("same_category")] = 0.0
     high = model.scaling.high.clone()
-    high[[ITEM_FEATURES.index(name) for name in FADING]] = torch.tensor([1.0, 3.0])
+    high[[ITEM_FEATURES.index(name) for name in TAKEN_BY]] = torch.tensor([1.0, 3.0])
     weights = torch.zeros_like(model.own.leaving.weights)
     weights[0] = -2.5
     leaving = replace(model.own.leaving, weights=weights, effects=torch.zeros_like(model.own.leaving.effects))
-    scaling = replace(model.scaling, half_life=half_life, high=high)
+    scaling = replace(model.scaling, half_lives=HalfLives(half_life), high=high)
     choice = replace(model.own.choice, item=item)
     own = replace(model.own, choice=choice, leaving=leaving)
     return FittedShopper(replace(model, own=own, scaling=scaling), shopper.encoder)
@@ -78,7 +80,7 @@ def folder(fickle_log: ShopLog, encoder: MeanEncoder, tmp_path_factory: pytest.T
     out = tmp_path_factory.mktemp("fickle") / "shopper"
     shopper = fit(fickle_log, encoder, out, config=ALONE)
     assert isinstance(shopper, FittedShopper)
-    assert shopper.model.scaling.half_life == 1.0
+    assert shopper.model.scaling.half_lives.interests == 1.0
     return out
 
 
@@ -112,15 +114,15 @@ def test_earlier_items_count_less_by_the_half_life() -> None:
     for item, event in ((1, Event.CLICK), (2, Event.VIEW), (3, Event.CLICK)):  # of categories a, b, b
         trail.after_token(torch.tensor([item]), torch.tensor([int(event)]), facts.price_in_category)
     asked = facts.category[torch.tensor([[1, 2]])]
-    share, clicks = fading_columns(trail, asked, facts, 1.0)
+    share, clicks, _ = fading_columns(trail, asked, facts, HalfLives(1.0))
     # Weights 1, 1/2 and 1/4 from the latest back: a has 1/4 of 7/4. Of clicks a has the one before the latest.
     assert share[0].tolist() == pytest.approx([1 / 7, 6 / 7])
     assert clicks[0].tolist() == pytest.approx([math.log(1.5), math.log(2.0)])
-    share, clicks = fading_columns(trail, asked, facts, math.inf)
+    share, clicks, _ = fading_columns(trail, asked, facts, HalfLives())
     assert share[0].tolist() == pytest.approx([1 / 3, 2 / 3])
     assert clicks[0].tolist() == pytest.approx([math.log(2.0), math.log(2.0)])
     asked = facts.category[torch.tensor([[1, 2, 3]])]
-    few, many = (fading_columns(trail, asked, facts, 2.0, size) for size in (None, 3))
+    few, many = (fading_columns(trail, asked, facts, HalfLives(2.0, 3.0), size) for size in (None, 3))
     assert torch.allclose(torch.stack(few), torch.stack(many))
 
 
@@ -128,17 +130,17 @@ def test_a_half_life_is_found_where_shoppers_have_one_and_kept_in_the_folder(fic
     row = row_of(fickle)
     assert row["source"] == LEARNED
     assert "in items taken" in str(row["quantity"])
-    assert row["value"] == fickle.model.scaling.half_life == 1.0
+    assert row["value"] == fickle.model.scaling.half_lives.interests == 1.0
     assert row["low"] <= 1.0 <= row["high"] < 8.0
 
 
 def test_none_is_found_where_interests_last(lasting: FittedShopper, shop: KnownShop, encoder: MeanEncoder) -> None:
-    assert math.isinf(lasting.model.scaling.half_life)
-    assert "no drift found" in str(row_of(lasting)["quantity"])
+    assert math.isinf(lasting.model.scaling.half_lives.interests)
+    assert "none found" in str(row_of(lasting)["quantity"])
     log = collect_log(taken_with(lasting, math.inf), shop.catalogue, sessions=900, k=6, seed=7, visits=1.0)
     again = fit_shopper(log, encoder, config=ALONE)
-    assert math.isinf(again.model.scaling.half_life)
-    assert "no drift found" in str(row_of(again)["quantity"])
+    assert math.isinf(again.model.scaling.half_lives.interests)
+    assert "none found" in str(row_of(again)["quantity"])
 
 
 def test_a_fit_with_the_drift_foretells_later_sessions_better(
@@ -147,7 +149,7 @@ def test_a_fit_with_the_drift_foretells_later_sessions_better(
     later = collect_log(taken_with(lasting, 1.0), shop.catalogue, sessions=500, k=6, seed=8, visits=1.0)
     told = Observed.by(fickle, later).foretold(fickle.model).choices["fitted"][0].mean()
     still = FittedShopper(
-        replace(fickle.model, scaling=replace(fickle.model.scaling, half_life=math.inf)), fickle.encoder
+        replace(fickle.model, scaling=replace(fickle.model.scaling, half_lives=HalfLives())), fickle.encoder
     )
     without = Observed.by(still, later).foretold(still.model).choices["fitted"][0].mean()
     assert float(told) > float(without)
@@ -164,19 +166,39 @@ def test_a_log_that_cannot_tell_leaves_it_to_the_prior(shop: KnownShop, encoder:
         shopper = fit_shopper(one, MeanEncoder.from_catalogue(alike), config=config)
         row = next(row for row in shopper.report["evidence"] if "interest_fading" in row["quantity"])
         assert (row["source"], row["value"], row["high"]) == (ASSUMED, fading, 0.3)
-        assert shopper.model.scaling.half_life == half_life_of(fading)
+        assert shopper.model.scaling.half_lives.interests == half_life_of(fading)
     with pytest.raises(ValueError, match="interest_fading must be in"):
         Priors(interest_fading=1.0)
 
 
+def test_saturation_that_fades_is_found_and_counts_older_slots_less(shop: KnownShop, encoder: MeanEncoder) -> None:
+    facts = item_facts(shop.catalogue, np.zeros(shop.n_items + 1, np.float32))
+    trail = Trail.start(1, torch.device("cpu"))
+    for slate in ([1, 2], [3, 4]):
+        trail.after_slate(torch.tensor([slate]))
+    asked = facts.category[torch.arange(1, 5)[None]]
+    shown = fading_columns(trail, asked, facts, HalfLives(saturation=1.0))[2][0]
+    weights = {3: 1.0, 4: 0.5, 1: 0.25, 2: 0.125}  # the latest slate first, best place first
+    category = facts.category
+    wanted = [sum(w for item, w in weights.items() if category[item] == category[one]) / 10 for one in range(1, 5)]
+    assert shown.tolist() == pytest.approx(wanted)
+    tiring = KnownShop.make(replace(KnownShopConfig.small(), satiation=1.5, satiation_kept=0.5))
+    log = collect_log(KnownTruthShopper(tiring), tiring.catalogue, sessions=1_500, k=6, seed=3, again=0.5)
+    found = fit_shopper(log, encoder, config=ALONE)
+    assert found.model.scaling.half_lives.saturation <= 16
+    assert found.model.choice.item[ITEM_FEATURES.index("category_shown")] < 0
+    row = next(row for row in found.report["evidence"] if row["quantity"].startswith("half-life of saturation"))
+    assert row["source"] == LEARNED
+
+
 def test_a_gain_that_one_shopper_makes_is_no_drift() -> None:
-    told = np.zeros((len(HALF_LIVES), 400))
+    told = np.zeros((len(INTERESTS), 400))
     told[1] = 0.05
     everyone, one = np.arange(400), np.zeros(400, np.int64)
-    assert _compared(told, everyone).half_life == HALF_LIVES[1]
-    assert math.isinf(_compared(told, one).half_life)
-    assert math.isinf(_compared(told / 20, everyone).half_life)  # too little
+    assert _compared("interests", told, everyone).half_life == INTERESTS[1]
+    assert math.isinf(_compared("interests", told, one).half_life)
+    assert math.isinf(_compared("interests", told / 20, everyone).half_life)  # too little
     told[2] = told[1] - 0.9 * WITHIN / 400
     told[3] = told[1] - 1.1 * WITHIN / 400
-    found = _compared(told, everyone)
-    assert (found.low, found.high) == (HALF_LIVES[1], HALF_LIVES[2])
+    found = _compared("interests", told, everyone)
+    assert (found.low, found.high) == (INTERESTS[1], INTERESTS[2])

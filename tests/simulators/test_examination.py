@@ -39,7 +39,7 @@ from slatewise.simulators.examination import (
     looked_chances,
     outcome_log_chance,
 )
-from slatewise.simulators.features import ITEM_FEATURES, OUTSIDE_FEATURES, outside_features
+from slatewise.simulators.features import ITEM_FEATURES, OUTSIDE_FEATURES
 from slatewise.simulators.form_choice import chosen_form
 from slatewise.simulators.logistic import logit
 from slatewise.simulators.priors import ASSUMED, LEARNED
@@ -303,7 +303,7 @@ def test_what_a_shopper_expects_is_what_it_does(fitted: FittedShopper) -> None:
     state = fitted.reset(torch.full((n,), 5))
     choice, trail = fitted.model.own.choice, state.trail.rows(first)
     utility = choice.utility(fitted.scaled(state.memory.state[:1], trail, slate), slate)
-    nothing = choice.nothing(outside_features(trail))
+    nothing = choice.nothing(fitted.outside(trail, torch.tensor([6])))
     chances = choice.log_chances(utility, nothing).exp()[0]
     for number in range(2):
         one = fitted.member(number)

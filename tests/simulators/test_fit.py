@@ -33,7 +33,7 @@ from slatewise.simulators import (
     slate_likelihood,
 )
 from slatewise.simulators.examination import depth_log_chances, slate_log_chances
-from slatewise.simulators.features import ITEM_FEATURES, outside_features
+from slatewise.simulators.features import ITEM_FEATURES
 from slatewise.simulators.learn import nothing_for_click_rate
 from slatewise.simulators.likelihood import bootstrap_mean, within_slate_auc
 from slatewise.simulators.observed import After, Observed
@@ -303,7 +303,8 @@ def test_scores_follow_a_history_as_the_simulation_does(fitted: FittedShopper) -
     every = torch.arange(1, fitted.n_items + 1).expand(8, -1)
     utility = fitted.model.own.choice.utility(fitted.scaled(state.memory.state, state.trail, every), every)
     np.testing.assert_allclose(scores.utility[:, 1:], utility, atol=1e-4)
-    outside = outside_features(state.trail) @ fitted.model.own.choice.outside
+    usual = torch.full((8,), fitted.model.scaling.slots.usual)
+    outside = fitted.outside(state.trail, usual) @ fitted.model.own.choice.outside
     np.testing.assert_allclose(scores.outside, outside, atol=1e-5)
 
 
@@ -320,7 +321,8 @@ def test_scores_on_a_history_observation_are_those_of_the_simulation(fitted: Fit
     every = torch.arange(1, fitted.n_items + 1).expand(16, -1)
     utility = fitted.model.own.choice.utility(fitted.scaled(state.memory.state, state.trail, every), every)
     np.testing.assert_allclose(scores.utility[:, 1:], utility, atol=1e-4)
-    outside = outside_features(state.trail) @ fitted.model.own.choice.outside
+    six = torch.full((len(utility),), 6)
+    outside = fitted.outside(state.trail, six) @ fitted.model.own.choice.outside
     np.testing.assert_allclose(scores.outside, outside, atol=1e-5)
     assert not torch.allclose(fitted.choice_scores(tokens).utility[:, 1:], utility, atol=0.05)  # tokens tell less
     best = MyopicPolicy(fitted, 6).predict(seen)[0]

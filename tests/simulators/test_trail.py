@@ -74,10 +74,17 @@ def test_features_are_what_their_names_say(catalogue: Catalogue, encoder: MeanEn
     np.testing.assert_allclose(column["dearer"], (price[[1, 4, 5, 3]] - usual).clamp(min=0), rtol=1e-5)
     np.testing.assert_allclose(column["cheaper"], (usual - price[[1, 4, 5, 3]]).clamp(min=0), rtol=1e-5)
 
-    sides = dict(zip(OUTSIDE_FEATURES, outside_features(trail)[0].tolist(), strict=True))
+    sides = dict(zip(OUTSIDE_FEATURES, outside_features(trail, torch.tensor([5]))[0].tolist(), strict=True))
     # Three slates, the last of them without interest.
     assert sides == pytest.approx(
-        {"nothing": 1, "nothing_by_slate": np.log(4), "nothing_when_idle": np.log(2), "nothing_when_new": 0}
+        {
+            "nothing": 1,
+            "nothing_by_slate": np.log(4),
+            "nothing_when_idle": np.log(2),
+            "nothing_when_new": 0,
+            "nothing_after_first": 1,
+            "nothing_by_size": np.log(5),
+        }
     )
 
 
