@@ -261,7 +261,7 @@ class FittedShopper(Drawn):
             cart[rows] = own.cart.chance(scaled, every)
             purchase[rows] = cart[rows] * own.purchase.chance(scaled, every)
         utility[:, 0], cart[:, 0], purchase[:, 0] = -math.inf, 0.0, 0.0
-        slots = torch.tensor(model.scaling.slots.usual if slates is None else slates.shape[2], device=self.device)
+        slots = torch.tensor(self.model.scaling.slots.usual if slates is None else slates.shape[2], device=self.device)
         nothing = own.choice.nothing(self.outside(trail, slots.expand(len(state))))
         return ChoiceScores(utility, nothing, cart, purchase, own.quantities.mean)
 

@@ -13,7 +13,7 @@ from .choice_fit import ChoiceData
 from .funnel import Stage, fit_dwell, fit_stage
 from .gaps import lengths_untold
 from .learn import LearnedChoice
-from .leaving import LEAVING_FEATURES, Leaving, constant_leaving, leaving_from
+from .leaving import LEAVING_FEATURES, STEPS, Leaving, constant_leaving, leaving_from
 from .logistic import ItemEffects, LogisticFit, fit_logistic, logit
 from .observed import After, leaving_rows
 from .occasions import Occasions
@@ -162,6 +162,7 @@ def learn_leaving(
         return assumed_leaving(n_items, priors, f"{ends} last slates of {len(last)}")
     features, taken = leaving_rows(slates, seen, data)
     centre, spread = np.zeros(len(LEAVING_FEATURES)), np.ones(len(LEAVING_FEATURES))
+    spread[STEPS] = 2.0  # who bears so many slates and no more leaves all at once
     # The log's own rate, however its slates are weighted: of shoppers drawn with replacement all, or none, may leave.
     centre[0], spread[0] = logit(ends / len(last)), 3.0
     fit = fit_logistic(

@@ -11,20 +11,22 @@ from torch import Tensor
 from .logistic import LogisticFit, logit
 
 IDLE_LEVELS = 6
-"""Slates without interest in a row that have a hazard of their own; the last level stands for more."""
+"""Slates without interest in a row that can each change the hazard; after more it stays as it is."""
 LEAVING_FEATURES = (
     "always",
     "after_first_slate",
     "by_slate",
-    *(f"idle_{level}" for level in range(1, IDLE_LEVELS + 1)),
-    *(f"idle_{level}_after_click" for level in range(1, IDLE_LEVELS + 1)),
+    *(f"idle_{level}_or_more" for level in range(1, IDLE_LEVELS + 1)),
+    *(f"idle_{level}_or_more_after_click" for level in range(1, IDLE_LEVELS + 1)),
     "carted",
     "purchased",
     "slate_match",
 )
 """Columns of `leaving_features`: 1, whether it was the first slate, log(slates), slates since the last interest as
-levels for who has not clicked yet and for who has, whether the slate led to a cart or a purchase, and the mean scaled
-`match` of the slate's items."""
+steps for who has not clicked yet and for who has (so that a level that the log never saw is like the one before),
+whether the slate led to a cart or a purchase, and the mean scaled `match` of the slate's items."""
+STEPS = [number for number, name in enumerate(LEAVING_FEATURES) if name.startswith("idle_")]
+"""Columns that are steps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +66,7 @@ def leaving_features(
         outcome: (B,) codes of `funnel.OUTCOMES`.
         slate_match: (B,) see `mean_match`.
     """
-    level = torch.nn.functional.one_hot(idle.clamp(max=IDLE_LEVELS), IDLE_LEVELS + 1)[:, 1:]
+    level = (idle[:, None] >= torch.arange(1, IDLE_LEVELS + 1, device=idle.device)).long()
     levels = [level * (last_clicked == 0)[:, None], level * (last_clicked > 0)[:, None]]
     idling = [column for part in levels for column in part.unbind(1)]
     columns = [torch.ones_like(slates), slates == 1, slates.float().log(), *idling, outcome == 2, outcome == 3]

@@ -186,7 +186,7 @@ def test_saturation_that_fades_is_found_and_counts_older_slots_less(shop: KnownS
     log = collect_log(KnownTruthShopper(tiring), tiring.catalogue, sessions=1_500, k=6, seed=3, again=0.5)
     found = fit_shopper(log, encoder, config=ALONE)
     assert found.model.scaling.half_lives.saturation <= 16
-    assert found.model.choice.item[ITEM_FEATURES.index("category_shown")] < 0
+    assert found.model.own.choice.item[ITEM_FEATURES.index("category_shown")] < 0
     row = next(row for row in found.report["evidence"] if row["quantity"].startswith("half-life of saturation"))
     assert row["source"] == LEARNED
 
