@@ -18,6 +18,7 @@ from .learn import LearnedChoice, Strengths, arrivals, learn_again, learn_choice
 from .learn_after import Rest
 from .members import Parts
 from .observed import After
+from .price_slope import price_evidence
 from .priors import Evidence, Priors
 from .quantities_fit import Bought
 from .replay import Progress
@@ -168,11 +169,9 @@ def _assembled(
     looking = choice_evidence(log, occasions, fit.weights.proceed, fit.errors["proceed"], priors, fit.weights.form)
     parameters = parameter_table(fit, whole.funnel.fits, whole.leaving.fit, learned.scaling, ground.from_slates)
     parameters += [*quantity_rows(whole.quantities.fit), *return_rows(whole.returning.fit)]
-    return (
-        shopper,
-        [learned.form.evidence, *looking, *(drift.evidence(priors) for drift in learned.drifts), *whole.evidence],
-        parameters,
-    )
+    fading = [drift.evidence(priors) for drift in learned.drifts]
+    evidence = [learned.form.evidence, *looking, *price_evidence(shopper.model), *fading, *whole.evidence]
+    return shopper, evidence, parameters
 
 
 def _with_click_rate(model: ShopperModel, encoder: StateEncoder, priors: Priors) -> ShopperModel:

@@ -32,6 +32,9 @@ def slope(shopper: FittedShopper) -> float:
 def test_the_slope_of_price_is_that_of_the_shop(fitted: FittedShopper) -> None:
     members = torch.tensor([slope(fitted.member(number)) for number in range(8)])
     assert abs(slope(fitted) + 0.4) < 3 * float(members.std()) < 0.4
+    row = next(row for row in fitted.report["evidence"] if "dearer within its category" in row["quantity"])
+    assert row["value"] == pytest.approx(slope(fitted))
+    assert row["high"] - row["low"] == pytest.approx(2 * 1.96 * float(members.std()))
 
 
 def test_the_slope_of_price_holds_what_popularity_and_effects_know_of_it(fitted: FittedShopper) -> None:
