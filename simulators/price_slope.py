@@ -35,7 +35,7 @@ def price_slope(choice: ChoiceWeights, facts: ItemFacts, scaling: Scaling) -> fl
 
 
 def price_evidence(model: ShopperModel) -> list[Evidence]:
-    """The row of the table of evidence, with an interval where there is an ensemble; none where all prices are alike."""
+    """The row of the table of evidence, with the interval of an ensemble; none where all prices are alike."""
     slope = price_slope(model.own.choice, model.facts, model.scaling)
     if np.isnan(slope):
         return []
