@@ -92,7 +92,8 @@ def model_from_tensors(tensors: Mapping[str, Tensor], *, from_slates: bool, form
             return tensors[name]
         if kind is float:
             return float(tensors[name])
-        kinds, shared = get_type_hints(kind), {"form": form} if kind is ChoiceWeights else {}
+        kinds = get_type_hints(kind)
+        shared = {"form": form} if "form" in kinds else {}
         return kind(**{one: part(kinds[one], f"{name}.{one}") for one in _stored(kind)}, **shared)
 
     rivals = {name.split(".")[0] for name in tensors if name.startswith(_RIVAL)}

@@ -38,8 +38,8 @@ class ChoiceWeights:
 
     def to(self, device: torch.device, dtype: torch.dtype = torch.float32) -> "ChoiceWeights":
         """The same on a device."""
-        parts = (self.item, self.outside, self.proceed, self.effects)
-        return ChoiceWeights(*(part.to(device, dtype) for part in parts), self.form)
+        names = ("item", "outside", "proceed", "effects")
+        return replace(self, **{name: getattr(self, name).to(device, dtype) for name in names})
 
     def with_nothing(self, value: float) -> "ChoiceWeights":
         """The same with another utility of clicking nothing."""
