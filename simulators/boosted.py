@@ -266,7 +266,7 @@ class BoostedShopper(Drawn):
         columns, item = looks.chosen(), chosen_items(slates).numpy()
         cart, purchase = (torch.from_numpy(step.chance(columns, item)) for step in (own.cart, own.purchase))
         leaving = None
-        if model.leaving_known and not log.facts.get("length_biased"):
+        if model.leaving_known and not log.facts.get("length_biased") and not occasions.given_click:
             leaving = torch.from_numpy(own.leaving.chance(*looks.leaving(outcomes(slates).numpy(), item)))
         hit = clicked >= 0
         return Foretold(*offered, slates, cart * hit, purchase * hit, leaving)

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from .choice import NEVER, next_view_log_chance
 from .choice_fit import CLICKS_FOR_A_HAZARD
-from .examination import depth_log_chances, slate_log_chances
+from .examination import depth_log_chances, given_click, slate_log_chances
 from .hand_features import CHOICE_COLUMNS
 from .logistic import logit
 from .trees import Doubles, Floats, Later, TreeConfig, Trees, grow
@@ -47,6 +47,7 @@ class Offers:
         items: (S, K) int64, 0 in empty slots. clicked: (S,) int64 slot, -1 for none; of alternatives always 0.
         weight: (S,) how often each counts.
         correction: (S, K) of sampled alternatives, see `choice.next_view_log_chance`; none for slates.
+        given_click: as of `choice_fit.ChoiceData`.
     """
 
     x: Floats
@@ -54,6 +55,7 @@ class Offers:
     clicked: NDArray[np.int64]
     weight: Doubles
     correction: Doubles | None = None
+    given_click: bool = False
 
     def laid_out(self, scores: NDArray[np.floating]) -> tuple[Doubles, Doubles]:
         """Scores (R,) as (S, K) of the slots, `NEVER` in empty ones, and (S,) of nothing, 0 without rows of it."""
@@ -96,13 +98,17 @@ class BoostedChoice:
         return depth.flip(0).cumsum(0).flip(0).float()
 
     def chances(self, offers: Offers) -> tuple[Tensor, Tensor]:
-        """(S,) log chance of what was done, and (S, K) what slots rank by: log chance of a click, utility of views."""
+        """(S,) log chance of what was done, and (S, K) what slots rank by: log chance of a click, utility of views.
+
+        Both are given a click where the offers are.
+        """
         utility, nothing = (torch.from_numpy(part) for part in offers.laid_out(self.scores(offers.x)))
         done = log_chances(utility, nothing + self.nothing, self.proceed, offers)
         if offers.correction is not None:
             return done, utility
         depth = depth_log_chances(self.proceed, utility.shape[1])
-        return done, slate_log_chances(utility, nothing + self.nothing, depth)[:, :-1]
+        chances = slate_log_chances(utility, nothing + self.nothing, depth)
+        return done, given_click(chances) if offers.given_click else chances[:, :-1]
 
 
 def log_chances(utility: Tensor, nothing: Tensor, proceed: Tensor, offers: Offers) -> Tensor:
@@ -112,6 +118,8 @@ def log_chances(utility: Tensor, nothing: Tensor, proceed: Tensor, offers: Offer
     k = utility.shape[1]
     place = torch.from_numpy(np.where(offers.clicked >= 0, offers.clicked, k))
     chances = slate_log_chances(utility, nothing, depth_log_chances(proceed, k))
+    if offers.given_click:  # of the others nothing is said
+        chances = torch.cat([given_click(chances), torch.zeros_like(chances[:, :1])], 1)
     return chances.gather(1, place[:, None]).squeeze(1)
 
 
@@ -143,6 +151,8 @@ def slopes(utility: Doubles, nothing: Doubles, depth: Doubles, offers: Offers) -
         once = e * per[:, ::-1].cumsum(1)[:, ::-1]
         twice = e**2 * squared[:, ::-1].cumsum(1)[:, ::-1]
         none, none_twice = e0[:, 0] * per.sum(1), e0[:, 0] ** 2 * squared.sum(1)
+        if offers.given_click:
+            return _given_a_click(once, once - twice, e, e0, total, depth, offers)
     hit = np.flatnonzero(offers.clicked >= 0)
     first, second = once.copy(), once - twice
     first[hit, offers.clicked[hit]] -= 1
@@ -152,12 +162,43 @@ def slopes(utility: Doubles, nothing: Doubles, depth: Doubles, offers: Offers) -
     return slope, np.maximum(bound, 1e-9)
 
 
+def _given_a_click(
+    once: Doubles, bound: Doubles, e: Doubles, e0: Doubles, total: Doubles, depth: Doubles, offers: Offers
+) -> tuple[Doubles, Doubles]:
+    """As `slopes`, given that there was a click: the log chance of one is taken off. Nothing keeps its level.
+
+    The slope of that log chance by u_j is
+
+        r_j = exp(u_j + u_0) sum over m >= j of P(m) / T_m^2 / P(click),   T_m = exp(u_0) + sum over j <= m of exp(u_j)
+
+    and r_j - r_j^2 bounds its second derivative.
+
+    Args:
+        once: (S, K) chance of each place to be chosen at the depths that were possible.
+        bound: (S, K) of the second derivative without that.
+        e: (S, K) exponentials of the items' utilities.
+        e0: (S, 1) of nothing's.
+        total: (S, K) T_m.
+        depth: (K,) P(m).
+        offers: what was done.
+    """
+    click = (depth * e.cumsum(1) / total).sum(1, keepdims=True)
+    deeper = (depth / total**2)[:, ::-1].cumsum(1)[:, ::-1]
+    taken = e * e0 * deeper / np.maximum(click, 1e-150)
+    first, second = once + taken, bound + taken - taken**2
+    hit = offers.clicked >= 0
+    first[np.flatnonzero(hit), offers.clicked[hit]] -= 1
+    often, idle = (offers.weight * hit)[:, None], np.zeros(len(once))
+    return offers.in_rows(first * often, idle), np.maximum(offers.in_rows(second * often, idle), 1e-9)
+
+
 @dataclass(slots=True)
 class _Growing:
     """A fit under way: examination at its most likely values, which are found again after some trees."""
 
     offers: Offers
     prior: float  # chance to look at the next place
+    level: float | None = None  # of nothing, where it is not to be fitted
     nothing: float = 0.0
     proceed: Tensor = field(default_factory=lambda: torch.zeros(1, dtype=torch.float64))
     trees: int = 0
@@ -170,6 +211,7 @@ class _Growing:
         if self.offers.correction is None:
             rate = np.average(clicks >= 0, weights=self.offers.weight)
             self.nothing = -logit(min(max(float(rate), 1e-4), 1 - 1e-4)) + float(np.log(self.offers.items.shape[1]))
+            self.nothing = self.nothing if self.level is None else self.level
         self.look_again(np.zeros(len(self.offers.x)), SLATES_TO_LOOK_AT)
 
     def slope(self, scores: Doubles) -> tuple[Doubles, Doubles]:
@@ -205,6 +247,8 @@ class _Growing:
             value = _penalty(proceed, self.prior) - (done * weight).sum()
             value.backward()
             assert free.grad is not None
+            if self.level is not None:
+                free.grad[0] = 0.0
             return value.item(), free.grad.numpy()
 
         begin = np.append(self.nothing, self.proceed.numpy())
@@ -221,6 +265,7 @@ def fit_boosted_choice(
     position_decay: float,
     config: TreeConfig,
     rounds: int,
+    level: float | None = None,
 ) -> BoostedChoice:
     """Examination and choice, by maximum likelihood; as many trees as later sessions can bear.
 
@@ -232,15 +277,16 @@ def fit_boosted_choice(
         position_decay: chance to look at the next place towards which places with few clicks are drawn.
         config: how trees grow.
         rounds: trees to grow where `late` is none.
+        level: of nothing, where it is not to be fitted, see `given_click`.
     """
     columns = tuple(CHOICE_COLUMNS.index(name) for name in names)
     falling, trees = [names.index(name) for name in FALLING if name in names], None
     if columns and late is not None:
-        first, listed = _Growing(early, position_decay), list(columns)
+        first, listed = _Growing(early, position_decay, level), list(columns)
         later = Later(late.x[:, listed], lambda scores: first.loss(late, scores))
         found = grow(early.x[:, listed], first.slope, config, rounds=config.rounds, later=later, falling=falling)
         rounds = 0 if found is None else len(found)
-    growing = _Growing(whole, position_decay)
+    growing = _Growing(whole, position_decay, level)
     if columns and rounds:
         trees = grow(whole.x[:, list(columns)], growing.slope, config, rounds=rounds, falling=falling)
     choice = BoostedChoice(trees, columns, growing.nothing, growing.proceed)
@@ -262,7 +308,9 @@ def examination_errors(choice: BoostedChoice, offers: Offers, position_decay: fl
     at = torch.cat([torch.tensor([choice.nothing], dtype=torch.float64), choice.proceed])
     curvature = torch.autograd.functional.hessian(loss, at)
     assert isinstance(curvature, Tensor)
-    curvature = curvature + 1e-6 * torch.eye(len(at), dtype=torch.float64)  # nothing is unknown where all was clicked
+    if offers.given_click:  # the level of nothing is set
+        return torch.linalg.inv(curvature[1:, 1:]).diagonal().clamp(min=0).sqrt().numpy()
+    curvature = curvature + 1e-6 * torch.eye(len(at), dtype=torch.float64)
     return torch.linalg.inv(curvature).diagonal().clamp(min=0).sqrt().numpy()[1:]
 
 

@@ -3,6 +3,7 @@
 Shapes: S occasions, N items.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
@@ -21,6 +22,7 @@ from .choice import NEVER
 from .choice_evidence import choice_evidence
 from .ensemble import resampled
 from .fit import FitConfig
+from .given_click import LEVELS, first_level, level_of_nothing, popular_slates
 from .ground import Ground
 from .hand_features import (
     CHOICE_COLUMNS,
@@ -28,9 +30,10 @@ from .hand_features import (
     LEAVING_COLUMNS,
     SHOPPER_COLUMNS,
     item_columns,
+    learn_tables,
     shopper_columns,
 )
-from .learn import arrivals, level_of_nothing
+from .learn import arrivals
 from .observed import After
 from .priors import Evidence, Priors
 from .replay import Progress
@@ -129,19 +132,33 @@ def _choices(
         early, judges = looks.offers(rows=~rows), looks.offers(rows=rows)
     wanted = {"": CHOICE_COLUMNS, **RIVALS}
     found: dict[str, BoostedChoice] = {}
+
+    def fit(columns: Sequence[str], level: float | None) -> BoostedChoice:
+        decay = config.priors.position_decay
+        rest: Any = {"position_decay": decay, "config": config.trees, "rounds": FEW_ROUNDS, "level": level}
+        return fit_boosted_choice(early, judges, whole, columns, **rest)
+
+    level = _level(ground, config, lambda level: fit(CHOICE_COLUMNS, level)) if whole.given_click else None
     for number, (name, columns) in enumerate(wanted.items()):
         if progress:
             progress(number, len(wanted), f"fitting a rival: {name}" if name else "fitting examination and choice")
-        found[name] = fit_boosted_choice(
-            early,
-            judges,
-            whole,
-            columns,
-            position_decay=config.priors.position_decay,
-            config=config.trees,
-            rounds=FEW_ROUNDS,
-        )
+        found[name] = fit(columns, level)
     return found.pop(""), found
+
+
+def _level(ground: Ground, config: BoostedConfig, fit: Callable[[float], BoostedChoice]) -> float:
+    """The level of nothing at which slates of popular items are clicked at the assumed rate, see `given_click`."""
+    priors = config.priors
+    everyone = np.ones(len(ground.log))
+    tables = learn_tables(ground.log, ground.occasions, everyone, everyone > 0)
+    best = popular_slates(ground.occasions, tables.popularity, priors.slate_size)
+    offers = Looks.at(ground.log, best, tables).offers()
+    level = first_level(priors.click_rate, priors.position_decay, priors.slate_size)
+    for _ in range(LEVELS - 1):
+        choice = fit(level)
+        utility, rest = (torch.from_numpy(part) for part in offers.laid_out(choice.scores(offers.x)))
+        level = level_of_nothing(utility, rest, choice.proceed, priors.click_rate)
+    return level
 
 
 def _assembled(

@@ -106,6 +106,7 @@ class Learner:
             position_decay=self.config.priors.position_decay,
             config=self.config.trees,
             rounds=0 if trees is None else len(trees),
+            level=start.choice.nothing if offers.given_click else None,
         )
         return self.parts(looks, choice, weight, start).parts
 

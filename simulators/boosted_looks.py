@@ -124,9 +124,8 @@ class Looks:
         at, part = torch.from_numpy(kept), self.occasions
         correction = part.correction
         x = alternatives(self.items[at], self.shoppers[at], self.filled[at], correction is None)
-        return Offers(
-            x, part.items[kept], part.clicked[kept], weight[kept], None if correction is None else correction[kept]
-        )
+        correction = None if correction is None else correction[kept]
+        return Offers(x, part.items[kept], part.clicked[kept], weight[kept], correction, part.given_click)
 
     def chosen(self) -> NDArray[np.float32]:
         """(S, F + Q) columns of the item in the slot clicked, or viewed next; of the first slot without a click."""

@@ -46,7 +46,8 @@ def calibration_table(shopper: Foretells, log: ShopLog | Foretold, *, bins: int 
         One row a group: `part`, one of `PARTS`; `group`, the place (from 1) for examination, the number of the slate
         for leaving, otherwise the bin, from the lowest chance; `count`; `predicted` and `observed` mean chance; `low`
         and `high`, 95 % interval of what was observed (Wilson 1927). Empty without slates; without leaving where the
-        log's sessions were sampled by length.
+        log's sessions were sampled by length. Of a log that keeps only slates that were clicked, the chances of
+        examination and choice are those given a click, and leaving is left out too.
 
     Raises:
         EvidenceError: the log has nothing to judge by.

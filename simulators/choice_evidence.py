@@ -73,6 +73,7 @@ def _looks_on(
 ) -> list[Evidence]:
     """Chances to look on from the first place, from one half-way down, and from the last that has its own."""
     below = [int((log.slates.clicked > place).sum()) for place in range(len(proceed))]
+    given = ", at the assumed click rate" if all_clicked(log) else ""
     rows, last = [], len(proceed) - 1
     for place in sorted({0, len(proceed) // 2, last}):
         if place == last and not occasions.items[:, place + 1 :].any():
@@ -80,7 +81,7 @@ def _looks_on(
             continue
         name = f"chance to look on from place {place + 1}" + (" and below" if place == last else "")
         name += "" if below[place] else " (drawn to prior position_decay)"
-        rows.append(_with_interval(name, f"{below[place]} clicks below", proceed[place], errors[place]))
+        rows.append(_with_interval(name, f"{below[place]} clicks below{given}", proceed[place], errors[place]))
     return rows
 
 

@@ -13,7 +13,7 @@ from scipy.optimize import minimize
 from torch import Tensor
 
 from .choice import NEVER, ChoiceWeights, next_view_log_chance
-from .examination import NODES, Examination
+from .examination import NODES, Examination, given_click
 from .features import ITEM_FEATURES, OUTSIDE_FEATURES
 from .logistic import ItemEffects, logit
 
@@ -35,6 +35,8 @@ class ChoiceData:
         clicked: (S,) int64 slot, -1 for none; of alternatives always 0.
         session: (S,) int64. weight: (S,) how often a row counts.
         correction: (S, K) for sampled alternatives, see `next_view_log_chance`; none for slates.
+        given_click: whether the log keeps only slates that were clicked, see `given_click`; then chances are those
+            given a click, and a slate without one says nothing.
     """
 
     features: Tensor
@@ -44,13 +46,14 @@ class ChoiceData:
     session: Tensor
     weight: Tensor
     correction: Tensor | None = None
+    given_click: bool = False
 
     def rows(self, which: Tensor | slice) -> "ChoiceData":
         """Some of the rows."""
         parts = (self.features, self.items, self.outside, self.clicked, self.session, self.weight)
         features, items, outside, clicked, session, weight = (part[which] for part in parts)
         correction = None if self.correction is None else self.correction[which]
-        return ChoiceData(features, items, outside, clicked, session, weight, correction)
+        return ChoiceData(features, items, outside, clicked, session, weight, correction, self.given_click)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +70,8 @@ class ChoicePrior:
         proceed_sd: standard deviation of its logit. step_sd: of the difference between neighbouring places.
         places: leading places that have a logit of their own; those with clicks enough below them when None.
         form: of examination.
+        nothing: utility of clicking nothing, where it is not to be fitted, see `given_click`; then outside features
+            have no weight.
     """
 
     item_features: Sequence[str] = ITEM_FEATURES
@@ -78,6 +83,7 @@ class ChoicePrior:
     step_sd: float = 0.5
     places: int | None = None
     form: Examination = "depth"
+    nothing: float | None = None
 
     def logits(self, places: int) -> NDArray[np.float64]:
         """(places,) logits of looking towards which the leading places are drawn."""
@@ -111,20 +117,28 @@ def log_likelihood(weights: ChoiceWeights, data: ChoiceData) -> Tensor:
     utility = _utility(weights, data)
     if data.correction is not None:
         return next_view_log_chance(utility, data.correction)
+    nothing = (data.outside * weights.outside).sum(1)
+    if data.given_click:
+        told = given_click(weights.log_chances(utility, nothing))
+        return told.gather(1, data.clicked.clamp(min=0)[:, None]).squeeze(1) * (data.clicked >= 0)
     place = torch.where(data.clicked >= 0, data.clicked, utility.shape[1])
-    return weights.log_chance(utility, (data.outside * weights.outside).sum(1), place)
+    return weights.log_chance(utility, nothing, place)
 
 
 @torch.no_grad()
 def choice_chances(weights: ChoiceWeights, data: ChoiceData) -> tuple[Tensor, Tensor]:
-    """(S,) log chance of what was done, and (S, K) what slots rank by: log chance of a click, utility of next views."""
+    """(S,) log chance of what was done, and (S, K) what slots rank by: log chance of a click, utility of next views.
+
+    Both are given a click where the data are.
+    """
     done, ranks = [], []
     for rows in _pieces(weights.form, data):
         part = data.rows(rows)
         utility = _utility(weights, part)
         done.append(log_likelihood(weights, part))
         if data.correction is None:
-            utility = weights.log_chances(utility, (part.outside * weights.outside).sum(1))[:, :-1]
+            chances = weights.log_chances(utility, (part.outside * weights.outside).sum(1))
+            utility = given_click(chances) if part.given_click else chances[:, :-1]
         ranks.append(utility)
     return torch.cat(done), torch.cat(ranks)
 
@@ -157,6 +171,7 @@ class _Parameters:
         width = 0 if prior.effects is None else prior.effects.vectors.shape[1]
         own = 0 if prior.effects is None else n_items + 1
         start = -logit(min(max(rate, 1e-4), 1 - 1e-4)) + np.log(max(shown, 1.0))
+        start = start if prior.nothing is None else prior.nothing
         intercept = [start if name == "nothing" else 0.0 for name in OUTSIDE_FEATURES]
         wide = [10.0 if name == "nothing" else prior.weight_sd for name in OUTSIDE_FEATURES]
         self.sizes = [len(ITEM_FEATURES), len(OUTSIDE_FEATURES), places + 1, width, own]
@@ -167,7 +182,7 @@ class _Parameters:
         self.centre = torch.from_numpy(np.concatenate([*parts, np.zeros(width + own)]))
         self.spread = torch.from_numpy(np.concatenate(spread))
         used = [name in prior.item_features for name in ITEM_FEATURES]
-        used += [name in prior.outside_features for name in OUTSIDE_FEATURES]
+        used += [name in prior.outside_features and prior.nothing is None for name in OUTSIDE_FEATURES]
         used += [prior.form != "cascade"] * (places + 1)
         self.used = torch.tensor(used + [True] * (len(self.centre) - len(used)), dtype=torch.float64)
         self.vectors = None if prior.effects is None else torch.from_numpy(prior.effects.vectors)

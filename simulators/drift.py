@@ -192,7 +192,7 @@ def _some(session: Ints, most: int) -> Ints:
 def _part(occasions: Occasions, rows: Ints) -> Occasions:
     correction = None if occasions.correction is None else occasions.correction[rows]
     at = occasions.session[rows], occasions.before[rows]
-    return Occasions(*at, occasions.items[rows], occasions.clicked[rows], correction)
+    return Occasions(*at, occasions.items[rows], occasions.clicked[rows], correction, occasions.given_click)
 
 
 def _replayed(seen: Replay, rows: Ints) -> Replay:

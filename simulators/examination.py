@@ -87,6 +87,11 @@ def click_log_chances(form: Examination, utility: Tensor, nothing: Tensor, proce
     return torch.cat([logsigmoid(over) + above - passed + reached, (depth + above).logsumexp(1, keepdim=True)], 1)
 
 
+def given_click(log_chances: Tensor) -> Tensor:
+    """(S, K) log chance of each place to be the one clicked, given that one is; of `click_log_chances`."""
+    return torch.log_softmax(log_chances[:, :-1], 1)
+
+
 def outcome_log_chance(form: Examination, utility: Tensor, nothing: Tensor, proceed: Tensor, place: Tensor) -> Tensor:
     """(S,) of what `click_log_chances` gives, the column `place` (S,) alone: K where nothing was clicked."""
     if form == "position":

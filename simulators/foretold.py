@@ -21,6 +21,9 @@ FITTED = "fitted"
 class Foretold:
     """Chances that a shopper gave to what a log's shoppers did.
 
+    Of a log that keeps only slates that were clicked they are chances given a click, for it cannot tell how often there
+    is none.
+
     Attributes:
         session: (S,) session of each occasion. shopper: (S,) its shopper, as a number.
         items: (S, K) int64 what was offered, 0 in empty slots. clicked: (S,) int64 slot, -1 for none.

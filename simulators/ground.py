@@ -48,7 +48,7 @@ class Ground:
         whole = train
         train = _capped(train, config.max_slots, rng) if from_slates else train
         if from_slates:
-            occasions = Occasions.of_slates(train.slates)
+            occasions = Occasions.of_slates(train.slates, all_clicked(train))
         else:
             occasions = next_views(train, alternatives=config.alternatives, most=config.max_next_views, rng=rng)
         return cls(train, held, occasions, Revisits.of(whole, train))

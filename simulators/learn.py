@@ -18,10 +18,11 @@ from .arrivals import Arrivals
 from .choice import ChoiceWeights
 from .choice_fit import ChoiceData, ChoiceFit, ChoicePrior, fit_choice
 from .drift import HALF_LIVES, Drift, faded, find_drift
-from .examination import Examination, click_log_chances
+from .examination import Examination
 from .features import ITEM_FEATURES, OUTSIDE_FEATURES, ItemFacts, Scaling, item_facts
 from .fitted import FittedShopper
 from .form_choice import FormChoice, chosen_form
+from .given_click import LEVELS, first_level, level_of_nothing, popular_slates
 from .logistic import ItemEffects
 from .observed import shopper_numbers
 from .occasions import MATCH, POPULARITY, Occasions, bent, views
@@ -130,6 +131,8 @@ def learn_choice(
     scaling = Scaling.of(seen.raw, filled, bend)
     data = occasions.data(seen, scaling, weight[session])
     full = ChoicePrior(weight_sd=strengths.weight, effects=strengths.effects(encoder), proceed=priors.position_decay)
+    if occasions.given_click:
+        full = replace(full, nothing=first_level(priors.click_rate, priors.position_decay, priors.slate_size))
     form = chosen_form(examination, log, data, full, n_items, progress)
     # Where all is assumed, each place of the assumed slate has the chance that the prior gives it.
     places = None if occasions.correction is None or form.form != "position" else priors.slate_size - 1
@@ -137,6 +140,10 @@ def learn_choice(
     if progress:
         progress(0, 1 + len(RIVALS), "fitting examination and choice")
     fit, rivals = fit_choice(data, full, n_items), {}
+    if occasions.given_click:
+        best = popular_slates(occasions, facts.popularity, priors.slate_size)
+        popular = best.data(best.replay(log, encoder, facts.to(encoder.item_vectors.device), bend), scaling)
+        full, fit = _at_click_rate(full, fit, data, popular, priors.click_rate)
     often, who = weight[session], shopper_numbers(log)[session]
     drifts: list[Drift] = []
     for kind in HALF_LIVES:
@@ -155,6 +162,19 @@ def learn_choice(
         less = replace(full, item_features=items, outside_features=outside, effects=prior)
         rivals[name] = fit_choice(data, less, n_items, errors=False, start=fit).weights
     return LearnedChoice(fit, full, rivals, facts, scaling, seen, data, drifts, form)
+
+
+def _at_click_rate(
+    prior: ChoicePrior, fit: ChoiceFit, data: ChoiceData, popular: ChoiceData, rate: float
+) -> tuple[ChoicePrior, ChoiceFit]:
+    """The prior with the utility of clicking nothing at which `popular` slates are clicked at a rate, and its fit."""
+    nobody = torch.zeros(len(popular.items), dtype=torch.float64)
+    for left in reversed(range(LEVELS - 1)):
+        found = fit.weights
+        utility = found.utility(popular.features, popular.items)
+        prior = replace(prior, nothing=level_of_nothing(utility, nobody, found.proceed, rate, found.form))
+        fit = fit_choice(data, prior, len(found.effects) - 1, errors=not left, start=fit)
+    return prior, fit
 
 
 def learn_again(learned: LearnedChoice, weight: NDArray[np.float64]) -> ChoiceFit:
@@ -232,24 +252,3 @@ def nothing_for_click_rate(shopper: FittedShopper, rate: float, k: int, shoppers
     outside = shopper.outside(state.trail, (slate > 0).sum(1))
     rest = (outside @ choice.with_nothing(0.0).outside).double()
     return level_of_nothing(utility, rest, choice.proceed.double(), rate, choice.form)
-
-
-@torch.no_grad()
-def level_of_nothing(
-    utility: torch.Tensor, rest: torch.Tensor, proceed: torch.Tensor, rate: float, form: Examination = "depth"
-) -> float:
-    """What must be added to the utility of clicking nothing for slates to be clicked at a given rate.
-
-    Args:
-        utility: (S, K) of the items.
-        rest: (S,) of nothing, as it stands.
-        proceed: (H + 1,) logits of looking, see `examination`.
-        rate: wanted, in (0, 1).
-        form: of examination.
-    """
-    low, high = -50.0, 50.0
-    for _ in range(60):  # halving 100 nats to far below what float32 tells apart
-        middle = (low + high) / 2
-        clicks = 1 - float(click_log_chances(form, utility, rest + middle, proceed)[:, -1].exp().mean())
-        low, high = (middle, high) if clicks > rate else (low, middle)
-    return (low + high) / 2

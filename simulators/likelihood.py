@@ -25,7 +25,8 @@ class SlateLikelihood:
         slates: slates (or next views). clicks: slates with a click.
         table: one row a model, the fitted one first: `model`; `log_likelihood`, mean over slates in nats; `gain`, what
             the fitted one has more of it, with `low` and `high` of its 95 % interval over shoppers; `auc`, chance
-            that the item clicked was given a higher chance than another one of its slate.
+            that the item clicked was given a higher chance than another one of its slate. Where the log keeps only
+            slates that were clicked, chances are those given a click.
     """
 
     shoppers: int

@@ -15,9 +15,11 @@ from ..datasets.log import ShopLog, Slates
 from ..datasets.schema import Event
 from ..datasets.tokens import Ints
 from ..errors import EvidenceError
+from .choice_evidence import all_clicked
 from .choice_fit import ChoiceData, choice_chances
 from .foretold import FITTED, Foretold
 from .funnel import outcome_codes
+from .given_click import clicked_alone
 from .leaving import leaving_features, mean_match
 from .occasions import Occasions, next_views
 from .replay import Progress, Replay
@@ -76,7 +78,7 @@ class Observed:
         item, hit = chosen_items(self.slates), data.clicked >= 0
         features = data.features[torch.arange(len(item)), data.clicked.clamp(min=0)].float()
         cart, purchase = (stage.chance(features, item) * hit for stage in (model.own.cart, model.own.purchase))
-        if self.length_biased:
+        if self.length_biased or self.occasions.given_click:
             return Foretold(*offered, self.slates, cart, purchase)
         at, taken = leaving_rows(self.slates, self.seen, data)
         return Foretold(*offered, self.slates, cart, purchase, model.own.leaving.chance(at.float(), taken))
@@ -84,6 +86,8 @@ class Observed:
 
 def judged_by(log: ShopLog, n_items: int, from_slates: bool, seed: int) -> tuple[Slates | None, Occasions]:
     """The slates of a log, or none and its next views, that a shopper of so many items can be judged by.
+
+    Of a log that keeps only slates that were clicked, the few others are left out, and it is judged given a click.
 
     Raises:
         EvidenceError: the log holds none, or is of another catalogue.
@@ -96,7 +100,9 @@ def judged_by(log: ShopLog, n_items: int, from_slates: bool, seed: int) -> tuple
     if slates is None:
         occasions = next_views(log, alternatives=50, most=20_000, rng=np.random.default_rng(seed))
     else:
-        occasions = Occasions.of_slates(slates)
+        given = len(slates) > 0 and all_clicked(log)
+        slates = clicked_alone(slates) if given else slates
+        occasions = Occasions.of_slates(slates, given)
     if not len(occasions):
         raise EvidenceError(f"{len(log)} sessions hold no {'slate' if from_slates else 'next view'} to judge by")
     return slates, occasions

@@ -30,6 +30,7 @@ class Occasions:
         items: (S, K), 0 in empty slots; of alternatives the one viewed comes first.
         clicked: (S,) slot, -1 for none.
         correction: (S, K) for sampled alternatives, see `choice.next_view_log_chance`; none for slates.
+        given_click: whether they are slates of a log that keeps only those that were clicked, see `given_click`.
     """
 
     session: Ints
@@ -37,14 +38,15 @@ class Occasions:
     items: Ints
     clicked: Ints
     correction: NDArray[np.float64] | None = None
+    given_click: bool = False
 
     def __len__(self) -> int:
         return len(self.session)
 
     @classmethod
-    def of_slates(cls, slates: Slates) -> "Occasions":
+    def of_slates(cls, slates: Slates, given_click: bool = False) -> "Occasions":
         """The slates of a log."""
-        return cls(slates.session, slates.before, slates.items, slates.clicked)
+        return cls(slates.session, slates.before, slates.items, slates.clicked, given_click=given_click)
 
     def replay(
         self,
@@ -80,6 +82,7 @@ class Occasions:
             session=torch.from_numpy(self.session),
             weight=torch.from_numpy(np.ones(len(self)) if weight is None else weight),
             correction=None if self.correction is None else torch.from_numpy(self.correction),
+            given_click=self.given_click,
         )
 
 

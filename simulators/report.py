@@ -36,7 +36,8 @@ def parameter_table(
     unknown = np.full(2, np.nan)
     rows += _rows("choice", ("sd_of_alike_items", "sd_of_own_effect"), np.array(choice.effects_sd), unknown, {})
     if from_slates:
-        rows += _rows("choice", OUTSIDE_FEATURES, choice.weights.outside.numpy(), choice.errors["outside"], {})
+        if choice.errors["outside"].any():  # else all of them were assumed
+            rows += _rows("choice", OUTSIDE_FEATURES, choice.weights.outside.numpy(), choice.errors["outside"], {})
         proceed = choice.weights.proceed.numpy()
         names = looking_names(choice.weights.form, len(proceed))
         rows += _rows("examination", names, proceed[: len(names)], choice.errors["proceed"][: len(names)], {})

@@ -200,6 +200,30 @@ def test_slopes_are_those_of_the_likelihood() -> None:
         assert (bound <= 0.25 * 2 + 1e-9).all()
 
 
+def test_slopes_given_a_click_are_those_of_the_likelihood() -> None:
+    rng = np.random.default_rng(1)
+    items, clicked = np.array([[1, 2, 3], [4, 5, 0], [2, 1, 6], [3, 1, 2]]), np.array([1, -1, 0, 2])
+    proceed = torch.tensor([1.0, -0.5], dtype=torch.float64)
+    depth = depth_log_chances(proceed, 3)
+    weight = np.array([1.0, 2.0, 1.0, 3.0])
+    offers = Offers(np.zeros((0, 1), np.float32), items, clicked, weight, given_click=True)
+    for level in (-3.0, 0.0, 5.0):
+
+        def loss(scores: torch.Tensor, level: float = level) -> torch.Tensor:
+            utility = torch.full((4, 3), -1e4, dtype=torch.float64).masked_scatter(torch.from_numpy(items > 0), scores)
+            nothing = torch.full((4,), level, dtype=torch.float64)
+            return -(log_chances(utility, nothing, proceed, offers) * torch.from_numpy(weight)).sum()
+
+        scores = torch.from_numpy(rng.normal(size=11)).requires_grad_()
+        (exact,) = torch.autograd.grad(loss(scores), scores)
+        utility, _ = offers.laid_out(np.append(scores.detach().numpy(), np.zeros(4)))
+        slope, bound = slopes(utility, np.full(4, level), depth.exp().numpy(), offers)
+        np.testing.assert_allclose(slope, [*exact.numpy(), 0, 0, 0, 0], atol=1e-10)
+        curvature = torch.autograd.functional.hessian(loss, scores.detach())
+        assert isinstance(curvature, torch.Tensor)
+        assert (bound[:11] >= curvature.diagonal().numpy() - 1e-9).all()
+
+
 def test_columns_are_counted_by_hand(log: ShopLog) -> None:
     tables = learn_tables(log, Occasions.of_slates(log.slates), np.ones(len(log)), np.ones(len(log), np.bool_))
     alike = int(tables.pairs[0]) // (log.catalogue.n_items + 1), int(tables.pairs[0]) % (log.catalogue.n_items + 1)
