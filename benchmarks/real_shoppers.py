@@ -29,6 +29,7 @@ import argparse
 import json
 import tempfile
 import time
+import warnings
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -58,6 +59,7 @@ from token_parts import parts_in
 from slatewise.datasets import Catalogue, ShopLog
 from slatewise.encoders import PretrainConfig, TextEncoder
 from slatewise.encoders.pretrain import pretrain
+from slatewise.errors import SharedSessionsWarning
 from slatewise.simulators import (
     FitConfig,
     Foretold,
@@ -144,7 +146,10 @@ def fitted(name: str, early: ShopLog, study: Study, scratch: Path) -> dict[str, 
         folder = scratch / "shoppers" / f"{name}-{model.replace(' ', '-')}"
         encoder = pretrain(before, folder, config=config, text=text, force=True)
         told(f"{name}: {model}: the encoder is trained")
-        found[model] = fit_shopper(here, encoder, config=settings)
+        with warnings.catch_warnings():
+            if model == ENCODER:  # to show what comes of it
+                warnings.simplefilter("ignore", SharedSessionsWarning)
+            found[model] = fit_shopper(here, encoder, config=settings)
         told(f"{name}: {model}: the shopper is fitted")
     found[BOOSTED] = fit_boosted(early, config=settings)
     told(f"{name}: {BOOSTED}: the shopper is fitted")

@@ -20,6 +20,7 @@ from ..errors import EvidenceError
 from .calibration import calibrate, popularity
 from .card import write_card
 from .checkpoint import Checkpoints
+from .learnt_from import SessionSketch, sketch_of
 from .loading import load_encoder
 from .neighbours import item_counts
 from .next_item import encoder_scorer, next_item_metrics
@@ -86,6 +87,7 @@ def pretrain(
         inputs=inputs,
         warm_start=warm_start,
         about=_about(log),
+        learnt_from=SessionSketch.of(log),
         tracker=tracker,
         log_to=log_to,
         force=force,
@@ -105,6 +107,7 @@ def pretrain_tokens(
     inputs: Mapping[str, str] | None = None,
     warm_start: Path | None = None,
     about: Mapping[str, Any] | None = None,
+    learnt_from: SessionSketch | None = None,
     tracker: Tracker | None = None,
     log_to: Sequence[str] = (),
     force: bool = False,
@@ -130,6 +133,7 @@ def pretrain_tokens(
         warm_start: folder of a trained encoder of the same shape and text model to begin with. What it has learnt of
             sessions, texts, categories and brands is taken over, and of items that are described alike.
         about: more to record of where the tokens came from, for the card; nothing of single shoppers.
+        learnt_from: sketch of the sessions, kept with the encoder; a shopper's fit then tells whether it shares them.
         tracker: told the figures of each pass over the sessions.
         log_to: kinds of files, of `tracking.FORMATS`, that the figures are written to in the artefact's `logs` folder.
         force: replace a finished artefact.
@@ -176,6 +180,9 @@ def pretrain_tokens(
             draft.facts["text_model"] = told
         if start:
             draft.facts["warm_start"] = start.into(model, catalogue)
+            before = sketch_of(start.model)
+            learnt_from = learnt_from.joined(before) if learnt_from and before else learnt_from or before
+        model.config.learnt_from = learnt_from.to_list() if learnt_from else []
         model.config.save_pretrained(draft.folder)  # not trained, whoever opens the folder meanwhile
         run = Run(model, train, held_out, config, device, asked, fresh=start is None)
         checkpoints = Checkpoints(draft.folder)

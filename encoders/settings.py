@@ -41,6 +41,7 @@ class ShopSessionConfig(PreTrainedConfig):
     price_mean: float = 0.0
     price_std: float = 1.0
     trained: bool = False
+    learnt_from: list[str] = field(default_factory=list)  # a sketch of the sessions, see `learnt_from`; empty: unknown
 
     @property
     def head_width(self) -> int:

@@ -9,6 +9,7 @@ import torch
 from ..datasets.log import ShopLog
 from ..encoders.state import StateEncoder
 from .choice_evidence import choice_evidence
+from .encoder_overlap import shared_sessions
 from .ensemble import parts_of, resampled
 from .examination import FORMS, Examination
 from .fit_judged import judged_after
@@ -103,7 +104,8 @@ def fit_shopper(
 
     Args:
         log: of the shop.
-        encoder: the shopper's own.
+        encoder: the shopper's own. One that learns should have learnt from other shoppers (`ShopLog.shopper_half`): it
+            foretells sessions that it knows too well, and the shopper would believe it.
         config: settings.
         later: sessions to judge the fit by, of the same catalogue; then `config.held_out` keeps none of `log` aside.
         progress: told of (done, total, words).
@@ -113,14 +115,18 @@ def fit_shopper(
 
     Raises:
         EvidenceError: the log holds too few clicks on slates and too few views.
+
+    Warns:
+        SharedSessionsWarning: the encoder learnt from these very sessions, as far as it tells.
     """
     config = config or FitConfig()
     rng = np.random.default_rng(config.seed)
     ground = Ground.of(log, config, later, rng)
+    overlap = shared_sessions(ground.log, encoder)
     known = config.priors, config.strengths, config.examination
     learned = learn_choice(ground.log, ground.occasions, encoder, *known, progress)
     shopper, evidence, parameters = _assembled(ground, encoder, learned, config, rng, progress)
-    shopper.report = ground.report(shopper, evidence, parameters, config.seed, progress)
+    shopper.report = ground.report(shopper, [*evidence, *overlap], parameters, config.seed, progress)
     shopper.report["forms"] = learned.form.table
     if ground.held is not None:
         # Visits are counted from where the log begins that was learnt from.

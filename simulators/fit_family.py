@@ -69,7 +69,8 @@ def fit(
 
     Args:
         log: of the shop.
-        encoder: the shopper's own; by good practice not the agent's. None for the family "boosted", which has none.
+        encoder: the shopper's own; by good practice not the agent's, and one that learnt from other shoppers than those
+            of `log`, see `fit_shopper`. None for the family "boosted", which has none.
         out: folder of the artefact.
         family: which kind of shopper, see `Family`.
         encoder_path: folder of the encoder's artefact, copied into the shopper's; may be left out where the encoder can

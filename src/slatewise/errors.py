@@ -33,5 +33,9 @@ class EvidenceError(SlatewiseError, ValueError):
     """A log holds too little of something for what was asked of it."""
 
 
+class SharedSessionsWarning(UserWarning):
+    """An encoder learnt from the very sessions that a shopper is fitted on."""
+
+
 class SearchLimitError(SlatewiseError, RuntimeError):
     """A search for the best ended at its limit, before anything was proven best."""

@@ -15,8 +15,10 @@ import pandas as pd
 import pytest
 
 from slatewise.cli.console import Reporter
+from slatewise.cli.inputs import half_not_learnt_from
 from slatewise.cli.showing import show_evidence
 from slatewise.datasets.log import ShopLog
+from slatewise.encoders.learnt_from import SessionSketch
 
 STEPS = ["ingest", "pretrain", "fit", "train", "evaluate", "export"]
 FOLDERS = {"ingest": "log", "pretrain": "encoder", "fit": "shopper", "train": "ppo", "export": "bundle"}
@@ -45,6 +47,20 @@ def test_what_the_steps_found_is_told(loop: Any, shop_files: Path) -> None:
     assert Path(found["evaluate"]["report"]).is_file()
     parity = found["export"]["parity"]
     assert (parity["histories"], parity["different"], parity["equal"] + parity["tied"]) == (20, 0, 20)
+
+
+def test_shoppers_are_fitted_on_the_half_that_their_encoder_did_not_learn_from(loop: Any) -> None:
+    inputs = {
+        name: json.loads((loop / name / "config.json").read_text())["slatewise_artefact"]["inputs"]["log"]
+        for name in ("encoder", "shopper")
+    }
+    assert inputs["encoder"].endswith("/agent")
+    assert inputs["shopper"].endswith("/simulator")
+    log = ShopLog.load(loop / "log")
+    assert half_not_learnt_from(loop / "log", loop / "encoder") == "simulator"
+    sketch = SessionSketch.from_list(json.loads((loop / "encoder" / "config.json").read_text())["learnt_from"])
+    assert sketch.shared(log.shopper_half(0))[0] > 0
+    assert sketch.shared(log.shopper_half(1))[0] == 0
 
 
 def test_shoppers_of_the_second_family_need_no_encoder_and_judge(

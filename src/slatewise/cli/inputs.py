@@ -8,6 +8,7 @@ from typing import Any, Literal, cast
 from ..datasets.artefact import artefact_id, fingerprint, read_config
 from ..datasets.catalogue import Catalogue
 from ..datasets.log import ShopLog
+from ..encoders.learnt_from import SessionSketch
 from ..errors import ArtefactError
 
 HELD_OUT = 0.2
@@ -111,6 +112,22 @@ def check_items(n_items: int, **others: int) -> None:
 def facts_of(folder: Path, kind: str) -> dict[str, Any]:
     """The facts of a finished artefact."""
     return read_config(folder, kind)["slatewise_artefact"]["facts"]
+
+
+def half_not_learnt_from(log_folder: Path, encoder_folder: Path) -> Shoppers:
+    """The half of the log's shoppers that an encoder did not learn from; the agent's where it does not tell.
+
+    Raises:
+        ArtefactError: one of the folders holds something else.
+    """
+    id_of(log_folder, "log")
+    id_of(encoder_folder, "encoder")
+    told = read_config(encoder_folder, "encoder").get("learnt_from")
+    if not told:
+        return "agent"
+    sketch, log = SessionSketch.from_list(told), ShopLog.load(log_folder)
+    agent, simulator = (sketch.shared(Selection(0.0, "all", who).of(log))[0] for who in ("agent", "simulator"))
+    return "simulator" if agent > simulator else "agent"
 
 
 def learnt_from(log_folder: Path, encoder_folder: Path, held_out: float) -> Selection:

@@ -65,7 +65,8 @@ def fit(
     """Fit simulated shoppers: how far they look, what they choose, when they buy and when they leave.
 
     **Reads** the log, but for the latest sessions. Choices are learnt from slates shown (50 clicks on them at least)
-    or, where a log has none, from what was viewed next.
+    or, where a log has none, from what was viewed next; with an encoder, of the half of the shoppers that it did not
+    learn from.
 
     **Writes** the shopper, with an ensemble whose members differ by what the log leaves open, and prints of each
     quantity whether the log told it, and how surely, or it was assumed. With `--report` also a page on how real the

@@ -17,7 +17,16 @@ from ..datasets.log import ShopLog
 from ..errors import LogFormatError
 from .console import Reporter, checked
 from .encoding import Transfer, pretrain_step
-from .inputs import Selection, catalogue_id, check_items, check_same_items, facts_of, id_of
+from .inputs import (
+    Selection,
+    Shoppers,
+    catalogue_id,
+    check_items,
+    check_same_items,
+    facts_of,
+    half_not_learnt_from,
+    id_of,
+)
 
 SLATE_SIZE = 8
 REWARD = "clicks_and_purchases"
@@ -137,8 +146,9 @@ def fit_command(
     """`fit`, with an encoder of the shopper's own pretrained first where none is named.
 
     That encoder learns from the simulator's half of the shoppers, and the choices are fitted on the other half, which
-    it has not seen: on its own half it would look more certain of what comes next than it is. Boosted shoppers have no
-    encoder; their choices are fitted on the simulator's half, whose choices the others do not know.
+    it has not seen: on its own half it would look more certain of what comes next than it is. With an encoder that is
+    named, choices are fitted on the half that this one has not seen. Boosted shoppers have no encoder; their choices
+    are fitted on the simulator's half, whose choices the others do not know.
     """
     from ..simulators.priors import Priors
 
@@ -149,7 +159,10 @@ def fit_command(
             raise ValueError("boosted shoppers look to a depth; leave --examination out")
         if boosted and not (encoder is None and text_model is None):
             raise ValueError("boosted shoppers have no encoder; leave --encoder and --text-model out")
-    if encoder is None and not boosted:
+    fitted_on: Shoppers = "simulator" if boosted else "agent"
+    if encoder is not None:
+        fitted_on = half_not_learnt_from(log_folder, encoder)
+    elif not boosted:
         encoder = out.with_name(out.name + "-encoder")
         pretrain_step(
             reporter,
@@ -165,7 +178,7 @@ def fit_command(
         reporter,
         log_folder,
         out,
-        selection=Selection(held_out, shoppers="simulator" if boosted else "agent"),
+        selection=Selection(held_out, shoppers=fitted_on),
         encoder_folder=encoder,
         family=family,
         settings=settings,
