@@ -20,9 +20,9 @@ The simple model of slates is a multinomial logit of place, slate size and the i
 next views, a mixture of what followed the item before, drawn to popularity, and of the session's earlier items.
 `independent clicks` is the usual open simulator's way, see benchmarks/independent_clicks.py: once with all that the
 boosted family knows of the session, once with place and item alone. trivago keeps only slates that were clicked: there
-chances are those given a click, and how often slates are clicked is a prior. eshop2008, jd_micro and tmall2013 show no
-slates: there the next view is foretold among the item viewed and 50 sampled alternatives. Intervals (95 %) come from
-resampling shoppers. The last line is one JSON object.
+chances are fitted and judged given a click, and how often slates are clicked is a prior. eshop2008, jd_micro and
+tmall2013 show no slates: there the next view is foretold among the item viewed and 50 sampled alternatives. Intervals
+(95 %) come from resampling shoppers. The last line is one JSON object.
 """
 
 import argparse
