@@ -22,6 +22,7 @@ from slatewise.simulators.choice import NEVER
 from slatewise.simulators.foretold import FITTED
 from slatewise.simulators.likelihood import bootstrap_mean
 from slatewise.simulators.observed import After, Observed, judged_by, outcomes
+from slatewise.simulators.pauses import Pauses
 from slatewise.simulators.visits import Visits
 
 Doubles = NDArray[np.float64]
@@ -189,13 +190,14 @@ def funnel_gains(seen: Foretold, early: Ints, seed: int) -> list[dict[str, Any]]
     return rows
 
 
-def dwell_gains(dwell: Tensor, early: After, later: After, shopper: Ints, seed: int) -> dict[str, Any]:
-    """Time spent by what came of it, against one log-normal for all.
+def dwell_gains(dwell: Pauses, early: After, later: After, session: Ints, shopper: Ints, seed: int) -> dict[str, Any]:
+    """Time spent by what came of it and by the session's earlier pauses, against one log-normal for all.
 
     Args:
-        dwell: (4, 2) mean and standard deviation of log seconds, by outcome, as fitted.
+        dwell: as fitted.
         early: what the rival learns from.
         later: what both are judged by.
+        session: (S,) of `later`; the occasions of a session are in order of time.
         shopper: (S,) of `later`.
         seed: of the resamples.
 
@@ -203,13 +205,16 @@ def dwell_gains(dwell: Tensor, early: After, later: After, shopper: Ints, seed: 
         `gain`, nats a pause, with its interval; and `within_80`, the share of pauses between the foretold 10 % and 90 %
         quantiles, with its interval: 0.8 where the spread is right.
     """
-    known = np.isfinite(later.seconds) & (later.seconds > 0)
+    known = np.flatnonzero(np.isfinite(later.seconds) & (later.seconds > 0))
+    known = known[np.argsort(session[known], kind="stable")]
     then = np.log(np.maximum(early.seconds[np.isfinite(early.seconds) & (early.seconds > 0)], 0.5))
-    if not known.any() or not len(then):
+    if not len(known) or not len(then):
         return {}
-    log, table = np.log(np.maximum(later.seconds[known], 0.5)), dwell.numpy()[later.outcome[known]].astype(np.float64)
-    gain = norm.logpdf(log, table[:, 0], table[:, 1]) - norm.logpdf(log, then.mean(), then.std())
-    inside = (np.abs(log - table[:, 0]) < norm.ppf(0.9) * table[:, 1]).astype(np.float64)
+    log = np.log(np.maximum(later.seconds[known], 0.5))
+    pauses = (torch.from_numpy(one[known]) for one in (session, later.seconds, later.outcome))
+    told, below = (one.numpy() for one in dwell.foretold(*pauses))
+    gain = told - norm.logpdf(log, then.mean(), then.std())
+    inside = ((below > 0.1) & (below < 0.9)).astype(np.float64)
     found: dict[str, Any] = {"pauses": len(log)}
     for name, values in (("gain", gain), ("within_80", inside)):
         found |= {name: float(values.mean()), f"{name}_interval": _interval(values, shopper[known], seed)}

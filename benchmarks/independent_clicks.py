@@ -27,7 +27,7 @@ from slatewise.simulators.boosted_model import BoostedModel, BoostedParts
 from slatewise.simulators.choice import NEVER, next_view_log_chance
 from slatewise.simulators.choice_evidence import ALL_CLICKED
 from slatewise.simulators.foretold import FITTED
-from slatewise.simulators.funnel import fit_dwell, outcome_codes
+from slatewise.simulators.funnel import OUTCOMES, outcome_codes
 from slatewise.simulators.ground import Ground
 from slatewise.simulators.hand_features import (
     ITEM_COLUMNS,
@@ -39,6 +39,9 @@ from slatewise.simulators.hand_features import (
 )
 from slatewise.simulators.learn import arrivals
 from slatewise.simulators.observed import After, judged_by, shopper_numbers
+from slatewise.simulators.pauses import SHORTEST, Pauses
+from slatewise.simulators.pauses_fit import SILENT_SPREAD
+from slatewise.simulators.priors import Priors
 from slatewise.simulators.randomness import uniform
 from slatewise.simulators.replay import Progress
 
@@ -116,8 +119,8 @@ class IndependentClicks(BoostedShopper):
         carted, purchased = self._bought(
             self.model.own, torch.cat([items[rows, place], shoppers], 1), item, hit, luck[:, :2]
         )
-        mean, spread = self.model.own.dwell[outcome_codes(torch.where(hit, place, -1), carted, purchased)].unbind(1)
-        dwell = torch.exp(mean + spread * torch.special.ndtri(luck[:, 2]))
+        outcome = outcome_codes(torch.where(hit, place, -1), carted, purchased)
+        dwell = self.model.own.dwell.drawn(outcome, torch.zeros(len(slate)), luck[:, [2, 2]])  # no pace, nothing aside
         left = luck[:, 3] < self._leave
         revenue = torch.where(purchased, self.prices[item], 0.0)
         clicked, quantity = torch.where(hit, place, -1), purchased.long()
@@ -172,6 +175,20 @@ def _latest(log: ShopLog) -> NDArray[np.bool_]:
     return rank >= len(rank) - round(LATE * len(rank))
 
 
+def _log_normal(after: After, priors: Priors, least: int = 20) -> Pauses:
+    """Time on a slate log-normal by outcome, each pause by itself; an outcome of few pauses is drawn to all."""
+    known = np.isfinite(after.seconds) & (after.seconds > 0)
+    log, what = np.log(np.maximum(after.seconds[known], SHORTEST)), after.outcome[known]
+    if len(log) < least:
+        return Pauses.constant(priors.seconds_per_slate, SILENT_SPREAD)
+    count = np.bincount(what, minlength=len(OUTCOMES)) + least
+    means = (np.bincount(what, log, minlength=len(OUTCOMES)) + least * log.mean()) / count
+    squares = np.bincount(what, (log - means[what]) ** 2, minlength=len(OUTCOMES)) + least * log.var()
+    alike = Pauses.constant(1.0, 1.0)
+    mean, spread = (torch.from_numpy(one).float() for one in (means, np.sqrt(squares / count)))
+    return Pauses(mean, spread, alike.pace, alike.aside)
+
+
 def _shift(logits: NDArray[np.float64], filled: NDArray[np.bool_], rate: float) -> float:
     """What must be added to all log odds for as many slates to be clicked as were: a click is the first of several."""
     row, low, high = np.nonzero(filled)[0], -10.0, 10.0
@@ -198,7 +215,7 @@ def _model(ground: Ground, leave: float, config: FitConfig, rng: np.random.Gener
         choice=BoostedChoice(None, (), 0.0, torch.full((1,), 10.0, dtype=torch.float64)),
         cart=Hazard.constant(rates[0], columns, n),
         purchase=Hazard.constant(rates[1], columns, n),
-        dwell=torch.from_numpy(fit_dwell(after.seconds, after.outcome, np.ones(len(occasions)), priors, 20)[0]),
+        dwell=_log_normal(after, priors),
         leaving=Hazard.constant(leave, len(LEAVING_COLUMNS), n),
         arrivals=torch.arange(len(came.gap)),
     )

@@ -12,7 +12,8 @@ it, on half of the shoppers, and its shopper was fitted on the other half.
   log likelihood  nats a slate, or a next view, and what each model has more of it than the simple one
   AUC             that what was clicked ranks above what was not: of its slate (within), and of all slates (all)
   calibration     expected error of each part's chances, beside what right chances would seem to be off by (floor)
-  funnel, time    carts, purchases and pauses against one chance, or one log-normal, for all
+  funnel, time    carts, purchases and pauses against one chance, or one log-normal, for all;
+                  pauses are foretold from the session's earlier ones
   telling         AUC at which trees tell simulated sessions from real ones, beside real from real (the floor), and by
                   how much independent clicks are told more easily
 
@@ -234,7 +235,8 @@ def _parts(ours: dict[str, Any], seen: dict[str, Foretold], early: After, clock:
         found["bins"][model] = bins[bins["part"].isin(kept)].to_dict("records")
         found["funnel"][model] = funnel_gains(one, early.outcome, SEED)
         later = After.of_slates(one.slates)
-        found["time"][model] = dwell_gains(shopper.model.own.dwell, early, later, one.shopper, SEED) if clock else {}
+        pauses = shopper.model.own.dwell
+        found["time"][model] = dwell_gains(pauses, early, later, one.session, one.shopper, SEED) if clock else {}
         found["evidence"][model] = shopper.report["evidence"]
     return found
 

@@ -32,12 +32,13 @@ from .hand_features import (
     shopper_columns,
 )
 from .observed import chosen_items, judged_by, outcomes, shopper_numbers
+from .pauses import Pauses
 from .randomness import gumbel, uniform
 from .replay import Progress
 from .shopper import Response, ShopperState, TokenBatch
 from .trail import Trail, trail_of
 
-_LUCK, _CHOICE = 2, 3  # streams of random numbers
+_LUCK, _CHOICE = 2, 3  # streams of random numbers; 6 is that of `pauses`
 _CELLS = 200_000  # shoppers x items scored at once by `choice_scores`
 
 
@@ -47,16 +48,18 @@ class BoostedState(ShopperState):
 
     Attributes:
         trail: what was seen and done so far.
+        pace: (B,) as of `FittedState`.
         member: (B,) int64 the member of an ensemble that each shopper is of; none outside one.
     """
 
     trail: Trail
+    pace: Tensor
     member: Tensor | None = None
 
     def rows(self, which: Tensor) -> "BoostedState":
         """A copy of some rows, (n,) int64."""
         parts = (self.seed[which], self.step[which], self.gap[which], self.arrival.rows(which), self.trail.rows(which))
-        return BoostedState(*parts, None if self.member is None else self.member[which])
+        return BoostedState(*parts, self.pace[which], None if self.member is None else self.member[which])
 
 
 class BoostedShopper(Drawn):
@@ -128,14 +131,13 @@ class BoostedShopper(Drawn):
         trail = Trail.start(len(seeds), self.device)
         for place in range(int(tokens.lengths.max()) if len(seeds) else 0):
             trail.after_token(tokens.items[:, place], tokens.events[:, place], self.model.own.tables.price_in_category)
-        return BoostedState(
-            seed=seeds.clone(),
-            step=torch.zeros_like(seeds),
-            gap=gap,
-            arrival=tokens,
-            trail=trail,
-            member=self.whose(seeds),
-        )
+        who = self.whose(seeds)
+        if who is None:
+            pace = self.model.own.dwell.arrived(seeds, tokens, gap)
+        else:
+            pace = Pauses.stacked([member.dwell for member in self.model.members]).arrived(seeds, tokens, gap, who)
+        step = torch.zeros_like(seeds)
+        return BoostedState(seed=seeds.clone(), step=step, gap=gap, arrival=tokens, trail=trail, pace=pace, member=who)
 
     def utilities(
         self, choice: BoostedChoice, items: Tensor, shoppers: Tensor, filled: Tensor
@@ -180,7 +182,7 @@ class BoostedShopper(Drawn):
         rows, trail = torch.arange(len(slate), device=self.device), state.trail
         items, shoppers, filled = item_columns(trail, slate, parts.tables), shopper_columns(trail), slate > 0
         utility, nothing = self.utilities(parts.choice, items, shoppers, filled)
-        luck = uniform(state.seed, state.step, _LUCK, 5)
+        luck = uniform(state.seed, state.step, _LUCK, 6)
         noise = gumbel(state.seed, state.step, _CHOICE, 1 + slate.shape[1])
         examined = (luck[:, :1] < parts.choice.looked(slate.shape[1]).to(self.device)) & filled
         best, place = torch.where(examined, utility + noise[:, 1:], -math.inf).max(1)
@@ -189,8 +191,7 @@ class BoostedShopper(Drawn):
         carted, purchased = self._bought(parts, torch.cat([items[rows, place], shoppers], 1), item, hit, luck[:, 1:3])
         clicked = torch.where(hit, place, -1)
         outcome = outcome_codes(clicked, carted, purchased)
-        mean, spread = parts.dwell[outcome].unbind(1)
-        dwell = torch.exp(mean + spread * torch.special.ndtri(luck[:, 3]))
+        dwell = parts.dwell.drawn(outcome, state.pace, luck[:, [3, 5]])
         revenue = torch.where(purchased, self.prices[item], 0.0)
         response = Response(
             examined, clicked, carted, purchased, torch.zeros_like(hit), dwell, revenue, purchased.long()

@@ -17,6 +17,7 @@ from .boosted_choice import BoostedChoice
 from .boosted_hazards import Hazard
 from .boosted_model import BoostedModel, BoostedParts
 from .hand_features import CHOICE_COLUMNS, LEAVING_COLUMNS, ItemTables
+from .pauses import Pauses
 from .shopper import TokenBatch
 from .trees import Trees
 
@@ -54,7 +55,8 @@ def write_boosted(model: BoostedModel, folder: Path) -> dict[str, Any]:
 
 def _write_parts(parts: BoostedParts, name: str, folder: Path, tensors: dict[str, Tensor]) -> dict[str, Any]:
     """Add a shopper's or a member's tensors but for the tables', and write its trees; returns what else it is."""
-    tensors |= {f"{name}.dwell": parts.dwell, f"{name}.arrivals": parts.arrivals}
+    tensors |= {f"{name}.dwell.{one.name}": getattr(parts.dwell, one.name) for one in fields(Pauses)}
+    tensors[f"{name}.arrivals"] = parts.arrivals
     hazards: dict[str, str | None] = {}
     for step in _HAZARDS:
         hazard: Hazard = getattr(parts, step)
@@ -134,7 +136,7 @@ def _read_parts(
     return BoostedParts(
         tables=tables,
         choice=_read_choice(kept["choice"], name, folder, tensors),
-        dwell=tensors[f"{name}.dwell"],
+        dwell=_part(Pauses, f"{name}.dwell", tensors),
         arrivals=tensors[f"{name}.arrivals"],
         **hazards,
     )

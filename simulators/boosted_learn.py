@@ -19,12 +19,12 @@ from .boosted_hazards import Hazard, fit_hazard
 from .boosted_looks import Looks
 from .boosted_model import BoostedParts
 from .ensemble import rows_drawn
-from .funnel import fit_dwell
 from .gaps import lengths_untold
 from .ground import Ground
 from .hand_features import CHOICE_COLUMNS, LEAVING_COLUMNS, learn_tables
 from .learn_after import FUNNEL_STEPS, StepCount, session_length
 from .observed import After
+from .pauses_fit import learn_pauses
 from .priors import Evidence
 from .replay import Progress
 
@@ -75,17 +75,18 @@ class Learner:
         often = weight[occasions.session]
         stages, evidence = self._funnel(looks, often, start)
         leaving, leaves, known = self._leaving(looks, often, start)
-        dwell, time = fit_dwell(self.after.seconds, self.after.outcome, often, config.priors, config.min_events)
+        after, session = self.after, occasions.session
+        dwell = learn_pauses(after.seconds, after.outcome, session, often, config.priors, config.min_events)
         parts = BoostedParts(
             tables=learn_tables(log, occasions, weight, np.ones(len(log), np.bool_)),
             choice=choice,
             cart=stages["cart"],
             purchase=stages["purchase"],
-            dwell=torch.from_numpy(dwell),
+            dwell=dwell.pauses,
             leaving=leaving,
             arrivals=torch.from_numpy(rows_drawn(weight[self.arrived])),
         )
-        return LearnedParts(parts, [*evidence, leaves, time], known)
+        return LearnedParts(parts, [*evidence, leaves, *dwell.evidence], known)
 
     def again(self, weight: NDArray[np.float64], start: BoostedParts) -> BoostedParts:
         """The parts of a member, each session counting (sessions,) times.

@@ -14,6 +14,7 @@ from .boosted_choice import BoostedChoice
 from .boosted_hazards import Hazard
 from .drawn import no_member
 from .hand_features import ItemTables
+from .pauses import Pauses
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class BoostedParts:
         tables: of the items; of members other than the shopper's own in `popularity` and `liked` alone.
         choice: examination and choice.
         cart, purchase: funnel steps over `ITEM_COLUMNS` and `SHOPPER_COLUMNS`, the second given the first.
-        dwell: (4, 2) float32 mean and standard deviation of log seconds on a slate, by `funnel.OUTCOMES`.
+        dwell: the time on a slate.
         leaving: over `LEAVING_COLUMNS`; the item is the latest one clicked.
         arrivals: (A,) int64 rows of the arrivals that all members share, as often as each came.
     """
@@ -33,7 +34,7 @@ class BoostedParts:
     choice: BoostedChoice
     cart: Hazard
     purchase: Hazard
-    dwell: Tensor
+    dwell: Pauses
     leaving: Hazard
     arrivals: Tensor
 

@@ -42,7 +42,7 @@ def parts_of(choice: ChoiceWeights, rest: LearnedRest, often: NDArray[np.float64
         cart=rest.funnel.cart,
         purchase=rest.funnel.purchase,
         leaving=rest.leaving.leaving,
-        dwell=torch.from_numpy(rest.dwell),
+        dwell=rest.dwell.pauses,
         returning=rest.returning.returning,
         quantities=rest.quantities.quantities,
         arrivals=torch.from_numpy(rows_drawn(often)),

@@ -32,7 +32,7 @@ from .shopper import Response, ShopperState, TokenBatch
 from .shopper_model import ShopperModel
 from .trail import Trail, trail_of
 
-_LUCK, _RETURN = 2, 5  # streams of random numbers; 1 is that of `arrivals`, 3 and 16 of `examination`, 4 of `drawn`
+_LUCK, _RETURN = 2, 5  # streams of random numbers; 1, 3, 4, 6 and 16 are others'
 _CELLS = 1_000_000  # shoppers x items scored at once by `choice_scores`
 
 
@@ -43,11 +43,13 @@ class FittedState(ShopperState):
     Attributes:
         trail: what was seen and done so far.
         memory: of the shopper's own encoder; `memory.state` is (B, D).
+        pace: (B,) float32 what this visit adds to log seconds on a slate.
         member: (B,) int64 the member of an ensemble that each shopper is of; none outside one.
     """
 
     trail: Trail
     memory: Any
+    pace: Tensor
     member: Tensor | None = None
 
     def belongings(self) -> Tensor:
@@ -138,6 +140,7 @@ class FittedShopper(Drawn):
             arrival=tokens,
             trail=trail,
             memory=memory,
+            pace=self._parts(who).dwell.arrived(seeds, tokens, came.gap, who),
             member=who,
         )
 
@@ -162,7 +165,7 @@ class FittedShopper(Drawn):
         rows, who = torch.arange(len(slate), device=self.device), state.member
         parts = self._parts(who)
         scaled = self.scaled(state.memory.state, state.trail, slate)
-        luck = uniform(state.seed, state.step, _LUCK, 6)
+        luck = uniform(state.seed, state.step, _LUCK, 7)
         utility = parts.choice.utility(scaled, slate, who)
         nothing = parts.choice.nothing(self.outside(state.trail, (slate > 0).sum(1)), who)
         drawn = partial(uniform, state.seed, state.step)
@@ -173,8 +176,7 @@ class FittedShopper(Drawn):
         carted = hit & (luck[:, 1] < parts.cart.chance(chosen, item, who))
         purchased = carted & (luck[:, 2] < parts.purchase.chance(chosen, item, who))
         outcome = outcome_codes(clicked, carted, purchased)
-        mean, spread = (parts.dwell[outcome] if who is None else parts.dwell[who, outcome]).unbind(1)
-        dwell = torch.exp(mean + spread * torch.special.ndtri(luck[:, 3]))
+        dwell = parts.dwell.drawn(outcome, state.pace, luck[:, [3, 6]], who)
         quantity, buys = torch.zeros_like(item), torch.nonzero(purchased).squeeze(1)
         quantity[buys] = parts.quantities.drawn(item[buys], luck[buys, 5], None if who is None else who[buys])
         revenue = self.prices[item] * quantity

@@ -1,4 +1,4 @@
-"""From a click to the cart to a purchase, and the time spent: what follows a click.
+"""From a click to the cart to a purchase: what follows a click.
 
 Shapes: C clicks, F' funnel features, N items.
 """
@@ -12,7 +12,6 @@ from torch import Tensor
 
 from .features import ITEM_FEATURES
 from .logistic import ItemEffects, LogisticFit, fit_logistic, logit
-from .priors import LEARNED, Evidence, Priors
 
 FUNNEL_FEATURES = (
     "match",
@@ -32,8 +31,6 @@ again."""
 COLUMNS = [ITEM_FEATURES.index(name) for name in FUNNEL_FEATURES]
 OUTCOMES = ("nothing", "click", "cart", "purchase")
 """What came of a slate, by code 0..3: the deepest that was reached."""
-DWELL_SPREAD = 1.0
-"""Standard deviation of log seconds where the log has no clock."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,38 +105,3 @@ def outcome_codes(clicked: Tensor, carted: Tensor, purchased: Tensor) -> Tensor:
     """(B,) int64 codes of `OUTCOMES`; `clicked` (B,) is a slot or -1, the others (B,) bool only count with a click."""
     hit = clicked >= 0
     return hit.long() + (hit & (carted | purchased)).long() + (hit & purchased).long()
-
-
-def fit_dwell(
-    seconds: NDArray[np.float64], outcome: NDArray[np.int64], weight: NDArray[np.float64], priors: Priors, least: int
-) -> tuple[NDArray[np.float32], Evidence]:
-    """Mean and standard deviation of log seconds after each outcome, and what they rest on.
-
-    Args:
-        seconds: (S,) seconds to what came next; nan where nothing did.
-        outcome: (S,) codes of `OUTCOMES`.
-        weight: (S,) how often each counts; all alike where none of those with a pause does.
-        priors: for a log without a clock.
-        least: observations that make one.
-
-    Returns:
-        (4, 2) float32. An outcome with few observations is drawn to the mean of all.
-    """
-    known = np.isfinite(seconds) & (seconds > 0)
-    if known.sum() < least:
-        table = np.tile([np.log(priors.seconds_per_slate), DWELL_SPREAD], (len(OUTCOMES), 1))
-        return table.astype(np.float32), Evidence.assumed(
-            "median seconds on a slate", f"{known.sum()} gaps", "seconds_per_slate", priors
-        )
-    log, what, w = np.log(np.maximum(seconds[known], 0.5)), outcome[known], weight[known]
-    w = w if w.any() else np.ones(len(w))
-    mean = np.average(log, weights=w)
-    spread = np.sqrt(np.average((log - mean) ** 2, weights=w))
-    count = np.bincount(what, w, minlength=len(OUTCOMES)) + least
-    means = (np.bincount(what, w * log, minlength=len(OUTCOMES)) + least * mean) / count
-    squares = np.bincount(what, w * (log - means[what]) ** 2, minlength=len(OUTCOMES)) + least * spread**2
-    table = np.stack([means, np.sqrt(squares / count)], 1)
-    margin = 1.96 * spread / np.sqrt(len(log))
-    low, middle, high = (float(np.exp(mean + side * margin)) for side in (-1, 0, 1))
-    learned = Evidence("median seconds on a slate", LEARNED, f"{len(log)} gaps", middle, low, high)
-    return table.astype(np.float32), learned

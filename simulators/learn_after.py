@@ -10,13 +10,14 @@ from numpy.typing import NDArray
 
 from ..datasets.log import ShopLog, Slates
 from .choice_fit import ChoiceData
-from .funnel import Stage, fit_dwell, fit_stage
+from .funnel import Stage, fit_stage
 from .gaps import lengths_untold
 from .learn import LearnedChoice
 from .leaving import LEAVING_FEATURES, STEPS, Leaving, constant_leaving, leaving_from
 from .logistic import ItemEffects, LogisticFit, fit_logistic, logit
 from .observed import After, leaving_rows
 from .occasions import Occasions
+from .pauses_fit import LearnedPauses, learn_pauses
 from .priors import LEARNED, Evidence, Priors
 from .quantities_fit import Bought, LearnedQuantities, learn_quantities
 from .replay import Replay
@@ -188,11 +189,11 @@ def session_length(slates: Slates) -> Evidence:
 
 @dataclass(frozen=True, slots=True)
 class LearnedRest:
-    """All that follows a choice; `dwell` as in `members.Parts`."""
+    """All that follows a choice."""
 
     funnel: LearnedFunnel
     leaving: LearnedLeaving
-    dwell: NDArray[np.float32]
+    dwell: LearnedPauses
     returning: LearnedReturning
     quantities: LearnedQuantities
     evidence: list[Evidence]
@@ -234,11 +235,12 @@ class Rest:
             leaving = learn_leaving(self.log.slates, self.learned.seen, self.learned.data, *common, start=begin)
         else:
             leaving = assumed_leaving(self.log.catalogue.n_items, self.priors, why)
-        dwell, time = fit_dwell(self.after.seconds, self.after.outcome, often, self.priors, self.least)
+        pauses = self.after.seconds, self.after.outcome, self.occasions.session
+        dwell = learn_pauses(*pauses, often, self.priors, self.least, start and start.dwell)
         again = learn_returning(
             self.visits, weight, self.priors, self.least, returns_untold(self.log), start and start.returning
         )
         before, facts = start and start.quantities, self.learned.facts
         units = learn_quantities(self.bought, weight, facts, self.priors, self.least, before)
-        evidence = [*funnel.evidence, units.evidence, leaving.evidence, time, *again.evidence]
+        evidence = [*funnel.evidence, units.evidence, leaving.evidence, *dwell.evidence, *again.evidence]
         return LearnedRest(funnel, leaving, dwell, again, units, evidence)

@@ -19,6 +19,7 @@ from torch import Tensor
 from .choice import ChoiceWeights
 from .funnel import Stage
 from .leaving import Leaving
+from .pauses import Pauses
 from .quantities import Quantities
 from .returning import Returning
 
@@ -29,7 +30,7 @@ class Parts:
 
     Attributes:
         choice: examination and choice. cart, purchase: funnel steps. leaving: when shoppers leave.
-        dwell: (4, 2) float32 mean and standard deviation of log seconds on a slate, by `funnel.OUTCOMES`.
+        dwell: the time on a slate.
         returning: whether and when they come again. quantities: how many they buy at once.
         arrivals: (A,) int64 rows of the arrivals that all members share, as often as each came.
 
@@ -40,7 +41,7 @@ class Parts:
     cart: Stage
     purchase: Stage
     leaving: Leaving
-    dwell: Tensor
+    dwell: Pauses
     returning: Returning
     quantities: Quantities
     arrivals: Tensor
@@ -51,7 +52,7 @@ class Parts:
         return cls(**{one.name: _stacked([getattr(member, one.name) for member in members]) for one in fields(cls)})
 
     def __len__(self) -> int:
-        return len(self.dwell)
+        return len(self.arrivals)
 
     def member(self, number: int) -> "Parts":
         """One of an ensemble."""

@@ -20,6 +20,7 @@ from slatewise.simulators import (
     load_shopper,
 )
 from slatewise.simulators.ensemble import parts_of, resampled
+from slatewise.simulators.pauses_fit import LearnedPauses
 from slatewise.testing import check_shopper, random_slates
 
 
@@ -77,7 +78,7 @@ def test_arrivals_of_a_member_come_as_often_as_their_shoppers_count(fitted: Fitt
             "leaving": whole,
             "returning": whole,
             "quantities": whole,
-            "dwell": np.zeros((4, 2), np.float32),
+            "dwell": LearnedPauses(whole.dwell, None, []),
         },
     )
     assert parts_of(whole.choice, rest, often).arrivals.tolist() == [1, 1, 2, 4, 4, 4]  # pyright: ignore[reportArgumentType]

@@ -124,7 +124,7 @@ def test_a_slate_that_was_kept_without_a_click_says_nothing(fitted: FittedShoppe
     assert len(fitted.foretell(odd).clicked) == len(some.slates) - 1
     if isinstance(fitted, FittedShopper):
         data = Observed.by(fitted, some).data
-        choice = fitted.model.choice.to(torch.device("cpu"), torch.float64)
+        choice = fitted.model.own.choice.to(torch.device("cpu"), torch.float64)
         before = choice_chances(choice, data)[0]
         after = choice_chances(choice, replace(data, clicked=torch.cat([torch.tensor([-1]), data.clicked[1:]])))[0]
         assert before[0] < 0
@@ -138,7 +138,7 @@ def test_members_of_an_ensemble_keep_the_rate_and_the_places(log: ShopLog, encod
     assert model.members is not None
     nothing = OUTSIDE_FEATURES.index("nothing")
     for number in range(2):
-        choice = model.member(number).choice
+        choice = model.member(number).own.choice
         assert 0.3 < float(torch.sigmoid(choice.proceed[0])) < 0.85
         assert float(choice.outside[nothing]) > 2
         assert not choice.outside[torch.arange(len(OUTSIDE_FEATURES)) != nothing].any()
