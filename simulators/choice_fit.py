@@ -239,6 +239,14 @@ def _places_with_evidence(data: ChoiceData) -> int:
     return int((below >= CLICKS_FOR_A_HAZARD).sum())
 
 
+def settled(prior: ChoicePrior, fit: ChoiceFit) -> ChoicePrior:
+    """The prior with what a fit found of how far items differ and at how many places shoppers stop."""
+    assert prior.effects is not None
+    alike, own = fit.effects_sd
+    effects = replace(prior.effects, alike=alike, own=own)
+    return replace(prior, effects=effects, places=len(fit.weights.proceed) - 1)
+
+
 def fit_choice(
     data: ChoiceData,
     prior: ChoicePrior,

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ..datasets.log import ShopLog
 from ..datasets.tokens import Ints
-from .choice_fit import ChoiceFit, ChoicePrior, fit_choice, log_likelihood
+from .choice_fit import ChoiceFit, ChoicePrior, fit_choice, log_likelihood, settled
 from .features import FADING, ITEM_FEATURES, HalfLives, ItemFacts, Scaling, fading_columns
 from .occasions import Occasions
 from .priors import LEARNED, Evidence, Priors
@@ -95,7 +95,6 @@ def find_drift(
     facts: ItemFacts,
     seen: Replay,
     scaling: Scaling,
-    weight: NDArray[np.float64],
     shopper: Ints,
     prior: ChoicePrior,
     fit: ChoiceFit,
@@ -114,7 +113,6 @@ def find_drift(
         facts: of the items, on the CPU.
         seen: what the moments looked like.
         scaling: of that, with the half-lives found so far.
-        weight: (S,) how often each occasion counts.
         shopper: (S,) whose it is.
         prior: of the choices.
         fit: of the choices.
@@ -129,17 +127,17 @@ def find_drift(
         ends = HALF_LIVES[kind][0], HALF_LIVES[kind][-1]
         return Drift(kind, assumed, *ends, 0.0, 0.0, math.inf, len(kept))
     some, seen = _part(occasions, kept), _replayed(seen, kept)
-    prior, told = _settled(prior, fit), []
+    prior, told = settled(prior, fit), []
     for number, (half_lives, fresh) in enumerate(zip(tried, columns, strict=True)):
         if progress:
             progress(number, len(tried), f"trying how fast {kind} fade{'s' if kind == 'saturation' else ''}")
         raw = seen.raw.clone()
         raw[..., _COLUMNS] = fresh
         again = Scaling.of(raw, torch.from_numpy(some.items > 0), scaling.bend, half_lives)
-        data = some.data(replace(seen, raw=raw), again, weight[kept])
+        data = some.data(replace(seen, raw=raw), again)
         found = fit_choice(data, prior, len(facts.price) - 1, errors=False, start=fit, rounds=1)
         with torch.no_grad():
-            told.append((log_likelihood(found.weights, data) * data.weight).numpy())
+            told.append(log_likelihood(found.weights, data).numpy())
     found = _compared(kind, np.stack(told), shopper[kept])
     return found if found.told else replace(found, half_life=assumed)
 
@@ -198,11 +196,3 @@ def _part(occasions: Occasions, rows: Ints) -> Occasions:
 def _replayed(seen: Replay, rows: Ints) -> Replay:
     kept = torch.from_numpy(rows)
     return Replay(*(part[kept] for part in (seen.raw, seen.outside, seen.slates, seen.idle, seen.last_clicked)))
-
-
-def _settled(prior: ChoicePrior, fit: ChoiceFit) -> ChoicePrior:
-    """The prior with what a fit found of how far items differ and at how many places shoppers stop."""
-    assert prior.effects is not None
-    alike, own = fit.effects_sd
-    effects = replace(prior.effects, alike=alike, own=own)
-    return replace(prior, effects=effects, places=len(fit.weights.proceed) - 1)

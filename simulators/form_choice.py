@@ -65,8 +65,8 @@ def chosen_form(
         return _taken(wanted, ASSUMED, "asked for")
     if data.correction is not None:
         return _taken("depth", ASSUMED, "no slates to choose a form by")
-    late, drawn = torch.from_numpy(_late(log, data.session.numpy())), data.weight > 0
-    early, judges = data.rows(~late & drawn), data.rows(late & drawn)
+    late = torch.from_numpy(_late(log, data.session.numpy()))
+    early, judges = data.rows(~late), data.rows(late)
     clicks = min(int((part.clicked >= 0).sum()) for part in (early, judges))
     if clicks < LATE_CLICKS:
         return _taken("depth", ASSUMED, f"{clicks} clicks on the latest slates, too few to choose a form by")
@@ -78,9 +78,8 @@ def chosen_form(
         fit = fit_choice(early, replace(prior, form=form), n_items, errors=False, start=first)
         first = first or fit
         found[form] = choice_chances(fit.weights, judges)[0].numpy()
-    often = judges.weight.numpy().astype(np.int64)
-    owner = np.unique(np.repeat(shopper_numbers(log)[judges.session.numpy()], often), return_inverse=True)[1]
-    table = _compared({form: np.repeat(one, often) for form, one in found.items()}, owner)
+    owner = np.unique(shopper_numbers(log)[judges.session.numpy()], return_inverse=True)[1]
+    table = _compared(found, owner)
     return _taken(table[0]["form"], LEARNED, f"best of {len(FORMS)} on {len(judges.items)} later slates", table)
 
 

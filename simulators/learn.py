@@ -16,7 +16,7 @@ from ..datasets.tokens import Ints
 from ..encoders.state import StateEncoder
 from .arrivals import Arrivals
 from .choice import ChoiceWeights
-from .choice_fit import ChoiceData, ChoiceFit, ChoicePrior, fit_choice
+from .choice_fit import ChoiceData, ChoiceFit, ChoicePrior, fit_choice, settled
 from .drift import HALF_LIVES, Drift, faded, find_drift
 from .examination import Examination
 from .features import ITEM_FEATURES, OUTSIDE_FEATURES, ItemFacts, Scaling, item_facts
@@ -129,7 +129,7 @@ def learn_choice(
         rest = without_own_views(session, occasions.items, viewer, viewed, weight[viewer], n_items)
         seen.raw[..., POPULARITY] = torch.from_numpy(rest)
     scaling = Scaling.of(seen.raw, filled, bend)
-    data = occasions.data(seen, scaling, weight[session])
+    data = occasions.data(seen, scaling)
     full = ChoicePrior(weight_sd=strengths.weight, effects=strengths.effects(encoder), proceed=priors.position_decay)
     if occasions.given_click:
         full = replace(full, nothing=first_level(priors.click_rate, priors.position_decay, priors.slate_size))
@@ -144,16 +144,16 @@ def learn_choice(
         best = popular_slates(occasions, facts.popularity, priors.slate_size)
         popular = best.data(best.replay(log, encoder, facts.to(encoder.item_vectors.device), bend), scaling)
         full, fit = _at_click_rate(full, fit, data, popular, priors.click_rate)
-    often, who = weight[session], shopper_numbers(log)[session]
+    who = shopper_numbers(log)[session]
     drifts: list[Drift] = []
     for kind in HALF_LIVES:
-        ground = log, occasions, facts, seen, scaling, often, who, full, fit
+        ground = log, occasions, facts, seen, scaling, who, full, fit
         drifts.append(find_drift(kind, *ground, priors, progress))
         if math.isfinite(drifts[-1].half_life):
             half_lives = replace(scaling.half_lives, **{kind: drifts[-1].half_life})
             faded(seen, log, occasions, facts, half_lives)
             scaling = Scaling.of(seen.raw, filled, bend, half_lives)
-            data = occasions.data(seen, scaling, often)
+            data = occasions.data(seen, scaling)
             fit = fit_choice(data, full, n_items, start=fit)
     for number, (name, (items, outside, effects)) in enumerate(RIVALS.items(), start=1):
         if progress:
@@ -182,12 +182,9 @@ def learn_again(learned: LearnedChoice, weight: NDArray[np.float64]) -> ChoiceFi
 
     What the first fit found out of how far items differ, and at how many places shoppers may stop, is kept.
     """
-    prior, (alike, own) = learned.prior, learned.fit.effects_sd
-    assert prior.effects is not None
-    effects = replace(prior.effects, alike=alike, own=own)
-    prior = replace(prior, effects=effects, places=len(learned.fit.weights.proceed) - 1)
-    data = replace(learned.data, weight=torch.from_numpy(weight))
-    return fit_choice(data, prior, len(effects.vectors) - 1, errors=False, start=learned.fit, rounds=1)
+    fit, data = learned.fit, replace(learned.data, weight=torch.from_numpy(weight))
+    n_items = len(fit.weights.effects) - 1
+    return fit_choice(data, settled(learned.prior, fit), n_items, errors=False, start=fit, rounds=1)
 
 
 def _popularity(log: ShopLog, occasions: Occasions, weight: NDArray[np.float64]) -> NDArray[np.float32]:
