@@ -51,7 +51,7 @@ def choice_evidence(
         return rows
     hit = log.slates.clicked >= 0
     count = f"{hit.sum()} clicks on {len(hit)} slates"
-    if all_clicked(log):
+    if occasions.given_click:
         rows = [Evidence.assumed("click rate of a popular slate", count, "click_rate", priors)]
     else:
         rows = [Evidence.rate("click rate of a logged slate", int(hit.sum()), len(hit), count)]
@@ -73,7 +73,7 @@ def _looks_on(
 ) -> list[Evidence]:
     """Chances to look on from the first place, from one half-way down, and from the last that has its own."""
     below = [int((log.slates.clicked > place).sum()) for place in range(len(proceed))]
-    given = ", at the assumed click rate" if all_clicked(log) else ""
+    given = ", at the assumed click rate" if occasions.given_click else ""
     rows, last = [], len(proceed) - 1
     for place in sorted({0, len(proceed) // 2, last}):
         if place == last and not occasions.items[:, place + 1 :].any():

@@ -61,7 +61,7 @@ class Ground:
     @property
     def click_rate_known(self) -> bool:
         """Whether the log tells how often a slate is not clicked."""
-        return self.from_slates and not all_clicked(self.log)
+        return self.from_slates and not self.occasions.given_click
 
     def report(
         self,
