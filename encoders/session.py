@@ -183,7 +183,8 @@ class ShopSessionModel(TrainedModel):
         if self._stepping is not None:
             return self._stepping
         with torch.inference_mode(False), torch.no_grad():
-            added = torch.zeros(N_EVENTS, _GAPS, self.dim, device=self.device)
+            buckets = 1 if self.gaps is None else _GAPS
+            added = torch.zeros(N_EVENTS, buckets, self.dim, device=self.device)
             if self.reads_events:
                 added += self.backbone.embed_tokens.weight[:, None]
             if self.gaps is not None:

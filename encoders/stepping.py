@@ -64,7 +64,8 @@ class Stepper:
             backbone: the blocks.
             readout: of the model.
             project: what makes a state of what the blocks say.
-            added: (events, len(GAP_EDGES) + 1, D) what an event's code and a gap add to a token.
+            added: (events, len(GAP_EDGES) + 1, D) what an event's code and a gap add to a token; or (events, 1, D)
+                where gaps are not read.
         """
         config = backbone.config
         self.kv_heads = config.num_key_value_heads or config.num_attention_heads
@@ -76,12 +77,14 @@ class Stepper:
         self.last = _joined(backbone.norm, [project.weight, asks, readout.marks.weight])
         self.share = readout.share.clone()
         self.edges = torch.tensor(GAP_EDGES, device=added.device)
-        self.added = added.flatten(0, 1)
+        self.buckets, self.added = added.shape[1], added.flatten(0, 1)
 
     def when(self, events: Tensor, gaps: Tensor) -> Tensor:
         """(B, D) what (B,) int64 codes of events and (B,) float32 gaps, seconds, add to their tokens."""
+        if self.buckets == 1:
+            return self.added.index_select(0, events)
         buckets = torch.bucketize(gaps.contiguous(), self.edges, right=True)
-        return self.added.index_select(0, events * (len(self.edges) + 1) + buckets)
+        return self.added.index_select(0, events * self.buckets + buckets)
 
     def read(self, memory: SessionMemory, tokens: Tensor, items: Tensor, table: Tensor) -> Tensor:
         """(B, D) the states after one more token of each row, which is written into its memory.
