@@ -20,7 +20,7 @@ from slatewise.simulators import BoostedShopper, FittedShopper, Foretold
 from slatewise.simulators.boosted_looks import Looks
 from slatewise.simulators.choice import NEVER
 from slatewise.simulators.foretold import FITTED
-from slatewise.simulators.likelihood import bootstrap_mean
+from slatewise.simulators.likelihood import bootstrap_mean, slates_won
 from slatewise.simulators.observed import After, Observed, judged_by, outcomes
 from slatewise.simulators.pauses import Pauses
 from slatewise.simulators.visits import Visits
@@ -83,14 +83,8 @@ def model_table(seen: Foretold, choices: Choices, against: str, *, every_slot: b
 
 def _won(chances: Tensor, seen: Foretold, owner: Ints) -> tuple[Doubles, Ints]:
     """Share of the other items of its slate that each item clicked ranks above, ties half; and whose slate it was."""
-    hit = torch.nonzero(seen.clicked >= 0).squeeze(1)
-    chances, items, clicked = chances[hit], seen.items[hit], seen.clicked[hit]
-    mine = chances.gather(1, clicked[:, None])
-    others = (items > 0) & (torch.arange(items.shape[1]) != clicked[:, None])
-    won = ((mine > chances).double() + 0.5 * (mine == chances).double()) * others
-    several = others.any(1)
-    who = np.unique(owner[hit[several].numpy()], return_inverse=True)[1]
-    return (won.sum(1)[several] / others.sum(1)[several]).numpy(), who
+    rows, won = slates_won(chances, seen)
+    return won.numpy(), np.unique(owner[rows.numpy()], return_inverse=True)[1]
 
 
 class _Slots:
