@@ -5,9 +5,8 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
-from slatewise.evaluation.drawing import INK, MARKERS, PAPER, SERIES, STYLES, WIDTH, canvas, key
+from slatewise.evaluation.drawing import INK, MARKERS, PAPER, SERIES, STYLES, WIDTH, by_place, canvas, key
 
 REAL = "real shoppers"
 
@@ -27,10 +26,8 @@ def place_curves(rows: Sequence[Mapping[str, Any]], models: Sequence[str]) -> Fi
     for number, name in enumerate(models):
         foretold = [100 * row["foretold"][name] for row in rows]
         axis.plot(at, foretold, color=SERIES[number], linestyle=STYLES[number], linewidth=1.8, label=name)
-    axis.set_xlabel("Place on the slate")
+    by_place(axis)
     axis.set_ylabel("Clicked, %")
-    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axis.set_ylim(bottom=0)
     key(axis, loc="best")
     return figure
 

@@ -14,6 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 INK, SOFT, LINE, PAPER = "#1c2128", "#5d6672", "#d5dae1", "#fefefe"
 SERIES = ("#0b63c4", "#bf5508", "#0b7f50", "#a0308a", "#0d7a88", "#b5302e", "#766800", "#56606e")
@@ -60,6 +61,13 @@ def key(axis: Axes, **where: Any) -> None:
     """A legend without a frame."""
     legend = axis.legend(frameon=False, fontsize=9, labelcolor=INK, **where)
     legend.set_in_layout(True)
+
+
+def by_place(axis: Axes) -> None:
+    """Axes of what happened at each place of a slate, as shares from 0."""
+    axis.set_xlabel("Place on the slate")
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axis.set_ylim(bottom=0)
 
 
 def as_svg(figure: Figure, name: str, title: str) -> str:

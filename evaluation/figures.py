@@ -9,10 +9,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from ..errors import EvidenceError
-from .drawing import INK, MARKERS, PAPER, SERIES, SOFT, STYLES, WIDTH, as_png, canvas, key
+from .drawing import INK, MARKERS, PAPER, SERIES, SOFT, STYLES, WIDTH, as_png, by_place, canvas, key
 from .metrics import ALL_METRICS
 from .outcomes import Outcomes
 from .words import heading, how_much, is_settled, number, rows_of
@@ -210,9 +209,7 @@ def position_curve(places: pd.DataFrame, policies: Sequence[str] | None = None) 
             )
     for axis, title in zip(axes, ("Looked at, %", "Clicked, %"), strict=True):
         axis.set_title(title, loc="left", color=INK, fontsize=10)
-        axis.set_xlabel("Place on the slate")
-        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axis.set_ylim(bottom=0)
+        by_place(axis)
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right center", frameon=False, fontsize=9, labelcolor=INK)
     return figure

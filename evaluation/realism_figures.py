@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from .drawing import INK, MARKERS, PAPER, SERIES, SOFT, STYLES, WIDTH, canvas, key
+from .drawing import INK, MARKERS, PAPER, SERIES, SOFT, STYLES, WIDTH, by_place, canvas, key
 
 _REAL, _SIMULATED = SERIES[0], SERIES[1]
 _NEAREST = 0.1  # of the floor; what is nearer is drawn there, for the axis is of logarithms
@@ -86,10 +86,8 @@ def places(table: pd.DataFrame) -> Figure:
         axis.fill_between(at, low, high, color=colour, alpha=0.15, linewidth=0)
         line = {"color": colour, "linestyle": STYLES[number], "marker": MARKERS[number]}
         axis.plot(at, middle, markersize=4.5, linewidth=1.8, label=name, **line)
-    axis.set_xlabel("Place on the slate")
+    by_place(axis)
     axis.set_ylabel("Clicked, %")
-    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axis.set_ylim(bottom=0)
     key(axis, loc="best")
     return figure
 
