@@ -141,7 +141,8 @@ def pretrain(
 
     **Writes** the encoder with its catalogue and a model card, and prints how well it foretells the next item on the
     held-out sessions, beside item-kNN and popularity. Killed, it goes on from the last full pass and ends with the same
-    weights. `fit`, `train` and `export` read it; so does `AutoModel.from_pretrained`.
+    weights. `fit`, `train` and `export` read it; so does transformers' `AutoModel.from_pretrained`, once
+    `slatewise.encoders.session` is imported.
 
     **Assumes** that the agent's encoder should learn from one half of the shoppers, so that the simulated shopper can
     have one of its own (`fit`), and that item texts are English unless `--text-model` names another model.
