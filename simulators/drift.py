@@ -26,19 +26,22 @@ from .replay import Progress, Replay, follow
 Fading = Literal["interests", "saturation"]
 HALF_LIVES: dict[Fading, tuple[float, ...]] = {
     "interests": (1.0, 2.0, 4.0, 8.0, 16.0, math.inf),
-    "saturation": (8.0, 16.0, 32.0, 64.0, math.inf),
+    "saturation": (1.0, 2.0, 4.0, 8.0, math.inf),
 }
-"""Half-lives that are tried, in items taken and in slots shown; infinity is no fading."""
+"""Half-lives that are tried, in items taken and in slates shown; infinity is no fading."""
 _WORDS: dict[Fading, tuple[str, str, str]] = {
     "interests": ("half-life of interests within a session, in items taken", "interest", "item taken"),
-    "saturation": ("half-life of saturation within a session, in slots shown", "saturation", "slot shown"),
+    "saturation": ("half-life of saturation within a session, in slates shown", "saturation", "slate shown"),
 }
-OCCASIONS = 20_000
+OCCASIONS = 60_000
 """Occasions that they are tried on at most, whole sessions."""
 WITHIN = 1.92
 """Log likelihood by which the ends of a 95 % interval lie below the best, half the 95 % point of chi-square."""
 LEAST_GAIN = 3.32
-"""Log likelihood that the best must gain over no fading: half the 99 % point, for several others are tried."""
+"""Log likelihood that the best must gain over no fading: half the 99 % point, for several others are tried.
+
+Where all occasions are independent. Then the gain's variance is twice the gain; as many times as it is more, as often
+the gain must be this (Rotnitzky and Jewell, Biometrika 1990, of likelihood ratios of clustered data)."""
 _COLUMNS = [ITEM_FEATURES.index(name) for name in FADING]
 
 
@@ -103,8 +106,7 @@ def find_drift(
 ) -> Drift:
     """Fit choices anew for every half-life tried, and compare.
 
-    One is found where the best gains more than `LEAST_GAIN`, and its gain is above 0 by its 95 % interval over
-    shoppers too, for what one shopper does is not independent.
+    One is found where the best gains more than `LEAST_GAIN`, for what one shopper does is not independent.
 
     Args:
         kind: what may fade; it lasts in `seen` and `fit`.
@@ -149,7 +151,7 @@ def _compared(kind: Fading, told: NDArray[np.float64], shopper: Ints) -> Drift:
     inside = [one for one, sum_ in zip(tried, total, strict=True) if sum_ > total[best] - WITHIN]
     more = told[best] - told[-1]
     gain, error = float(more.sum()), float(np.sqrt((np.bincount(shopper, more) ** 2).sum()))
-    found = gain > LEAST_GAIN and gain > 1.96 * error
+    found = gain > LEAST_GAIN * max(1.0, error**2 / (2 * max(gain, 1e-9)))
     half_life = tried[best] if found else math.inf
     return Drift(kind, half_life, min(inside), max(inside), gain, error, tried[best], told.shape[1])
 
@@ -169,7 +171,7 @@ def fading(
     some, price = _part(occasions, rows), facts.price_in_category
     found = [torch.zeros(*some.items.shape, len(FADING)) for _ in half_lives]
     shown = occasions.correction is None
-    for moment in follow(log.tokens, some.session, some.before, some.items, price=price, shown=shown):
+    for moment in follow(log.tokens, some.session, some.before, some.items, price=price, draw=facts.draw, shown=shown):
         category = facts.category[moment.items]
         for one, columns in zip(half_lives, found, strict=True):
             columns[moment.rows] = torch.stack(fading_columns(moment.trail, category, facts, one), -1)

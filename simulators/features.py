@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..datasets.catalogue import Catalogue
-from .trail import SHOWN_KEPT, TAKEN_KEPT, Trail
+from .draw import Draw
+from .trail import TAKEN_KEPT, Trail
 
 ITEM_FEATURES = (
     "match",
@@ -22,6 +23,8 @@ ITEM_FEATURES = (
     "dearer",
     "cheaper",
     "popularity",
+    "popularity_low",
+    "popularity_high",
     "shown_before",
     "viewed_before",
     "clicked_before",
@@ -30,6 +33,7 @@ ITEM_FEATURES = (
     "category_share",
     "category_clicks",
     "category_shown",
+    "category_draw",
 )
 """Columns of `item_features`, in order:
 
@@ -39,18 +43,20 @@ ITEM_FEATURES = (
 - `price_in_category`: log price, standardised within the item's category.
 - `dearer`, `cheaper`: how far `price_in_category` lies above or below its mean over the items taken so far, else 0.
 - `popularity`: log of how often the log shows the item (without slates: views it) over the mean item, smoothed.
-- `shown_before`: log(1 + times that the item was on one of the latest slates).
+- `popularity_low`, `popularity_high`: how far it lies below, or above, `ItemFacts.knots`, so that its effect may bend.
+- `shown_before`: looks that the latest slots which held the item were worth, see `Draw`.
 - `viewed_before`, `clicked_before`, `bought_before`: whether the item was viewed but not clicked, clicked, bought.
 - `same_category`: whether the item is of the category of the latest item taken.
 - `category_share`: share of the latest items taken that are of the item's category, older ones counting less where
   interests fade (`HalfLives`).
 - `category_clicks`: log(1 + latest items clicked that are of the item's category), counted likewise.
-- `category_shown`: tens of the latest slots shown that held an item of its category, older ones counting less where
-  saturation fades.
+- `category_shown`: looks that the latest slots which held an item of its category were worth, older slates counting
+  less where saturation fades.
+- `category_draw`: clicks that these slots would have brought whoever saw them, see `Draw`.
 """
 FADING = ("category_share", "category_clicks", "category_shown")
 """Features in which what lies further back may count less."""
-SCALED = ("match", "match_high", "price", "price_in_category", "popularity")
+SCALED = ("match", "match_high", "price", "price_in_category", "popularity", "popularity_low", "popularity_high")
 """Features measured in standard deviations of the log; the others keep their own unit."""
 OUTSIDE_FEATURES = (
     "nothing",
@@ -58,11 +64,14 @@ OUTSIDE_FEATURES = (
     "nothing_when_idle",
     "nothing_when_new",
     "nothing_after_first",
+    "nothing_by_clicks",
+    "nothing_by_draw",
     "nothing_by_size",
 )
 """Columns of `outside_features`: 1, log(1 + slates so far), log(1 + slates since the latest interest), whether nothing
-was taken yet, whether a slate was shown before, and log of how many items the slate holds; scaled, that over the log's
-usual slate."""
+was taken yet, whether a slate was shown before, how many of the latest items taken were clicked, clicks that the latest
+slots shown would have brought whoever saw them (see `Draw`), and log of how many items the slate holds; scaled, that
+over the log's usual slate."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +79,7 @@ class HalfLives:
     """After how many further ones what lies back counts half in `FADING` features; infinity: it lasts.
 
     Attributes:
-        interests: items taken. saturation: slots shown.
+        interests: items taken. saturation: slates shown.
     """
 
     interests: float = math.inf
@@ -90,20 +99,29 @@ class ItemFacts:
         price_in_category: (N + 1,) float32 log price, standardised within the category.
         category: (N + 1,) int64 number of the category, from 1.
         popularity: (N + 1,) float32, see `ITEM_FEATURES`.
+        knots: (2,) float32 popularity at which its effect may bend.
+        draw: of the log's slots.
     """
 
     price: Tensor
     price_in_category: Tensor
     category: Tensor
     popularity: Tensor
+    knots: Tensor
+    draw: Draw
 
     def to(self, device: torch.device) -> "ItemFacts":
         """The same on a device."""
         return ItemFacts(*(getattr(self, name).to(device) for name in self.__slots__))
 
 
-def item_facts(catalogue: Catalogue, popularity: NDArray[np.float32]) -> ItemFacts:
-    """Prices and categories of a catalogue as features need them; `popularity` is (N + 1,)."""
+def item_facts(
+    catalogue: Catalogue,
+    popularity: NDArray[np.float32],
+    knots: tuple[float, float] = (-math.inf, math.inf),
+    draw: Draw | None = None,
+) -> ItemFacts:
+    """Prices and categories of a catalogue as features need them, and what else is told, see `ItemFacts`."""
     price = log_prices(catalogue.prices[1:])
     category = np.unique(catalogue.frame["category"].to_numpy(dtype=object).astype(str), return_inverse=True)[1]
     mean, spread = price.mean(), max(float(price.std()), 1e-6)
@@ -113,7 +131,8 @@ def item_facts(catalogue: Catalogue, popularity: NDArray[np.float32]) -> ItemFac
     columns = [(price - mean) / spread, within / max(float(within.std()), 1e-6)]
     z = [torch.from_numpy(np.concatenate([[0.0], one]).astype(np.float32)) for one in columns]
     codes = torch.from_numpy(np.concatenate([[0], category + 1]).astype(np.int64))
-    return ItemFacts(z[0], z[1], codes, torch.from_numpy(popularity))
+    bends = torch.tensor(knots, dtype=torch.float32)
+    return ItemFacts(*z, codes, torch.from_numpy(popularity), bends, draw or Draw.alike(len(catalogue)))
 
 
 def log_prices(prices: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -236,6 +255,7 @@ def item_features(
     )  # category 0 where nothing was taken
     n = len(vectors)
     seen, clicked, bought = (among(items, kept, n).clamp(max=1) for kept in (trail.taken, trail.clicked, trail.bought))
+    popularity = facts.popularity[items]
     columns = [
         match,
         (match - bend).clamp(min=0),
@@ -243,15 +263,22 @@ def item_features(
         within,
         away.clamp(min=0),
         (-away).clamp(min=0),
-        facts.popularity[items],
-        among(items, trail.shown, n).log1p(),
+        popularity,
+        *bent_popularity(popularity, facts.knots),
+        among(items, trail.shown, n, trail.looks),
         (seen - clicked).clamp(min=0),
         clicked,
         bought,
         (category == taken[:, :1]).to(match.dtype),
         *fading_columns(trail, category, facts, half_lives, n),
+        among(category, facts.category[trail.shown], n, trail.draws),
     ]
     return torch.stack(columns, -1)
+
+
+def bent_popularity(popularity: Tensor, knots: Tensor) -> tuple[Tensor, Tensor]:
+    """How far popularities lie below the first of the (2,) knots, and above the second, 0 otherwise."""
+    return (knots[0] - popularity).clamp(min=0), (popularity - knots[1]).clamp(min=0)
 
 
 def fading_columns(
@@ -267,29 +294,36 @@ def fading_columns(
         size: a number above all categories, where K is so large that memory of B x size is less than B x K x R.
     """
     among = _among_few if size is None or category.shape[1] < size else _among_many
-    lately, recently = (
-        None if math.isinf(half_life) else torch.exp2(-torch.arange(kept, device=category.device) / half_life)
-        for half_life, kept in ((half_lives.interests, TAKEN_KEPT), (half_lives.saturation, SHOWN_KEPT))
-    )
+    lately, looks = None, trail.looks
+    if not math.isinf(half_lives.interests):
+        lately = torch.exp2(-torch.arange(TAKEN_KEPT, device=category.device) / half_lives.interests)
+    if not math.isinf(half_lives.saturation):
+        ago = trail.slates[:, None] - 1 - trail.shown_at
+        looks = looks * torch.exp2(-ago / half_lives.saturation)
     counts = trail.interests.clamp(1, TAKEN_KEPT)
     whole = counts.to(torch.float32) if lately is None else lately.cumsum(0)[counts - 1]
     taken, clicked, shown = (
         among(category, facts.category[kept], size or 0, weight)
-        for kept, weight in ((trail.taken, lately), (trail.clicked, lately), (trail.shown, recently))
+        for kept, weight in ((trail.taken, lately), (trail.clicked, lately), (trail.shown, looks))
     )
-    return taken / whole[:, None], clicked.log1p(), shown / 10
+    return taken / whole[:, None], clicked.log1p(), shown
 
 
 def _among_few(wanted: Tensor, kept: Tensor, _: int, weight: Tensor | None = None) -> Tensor:
-    """(B, K) how often each of a few wanted numbers (B, K) is among those kept (B, R), each weighing 1 or (R,)."""
+    """(B, K) how often each of a few wanted numbers (B, K) is among those kept (B, R).
+
+    Each kept weighs 1, or as `weight` says, (R,) or (B, R).
+    """
     there = wanted[:, :, None] == kept[:, None, :]
-    return there.sum(2).to(torch.float32) if weight is None else there.to(torch.float32) @ weight
+    if weight is None:
+        return there.sum(2).to(torch.float32)
+    return (there.to(torch.float32) @ weight.expand(kept.shape)[:, :, None]).squeeze(2)
 
 
 def _among_many(wanted: Tensor, kept: Tensor, size: int, weight: Tensor | None = None) -> Tensor:
     """As `_among_few` for numbers below `size`, in memory of B x size instead of B x K x R."""
     counts = torch.zeros(len(kept), size, device=kept.device)
-    each = torch.ones_like(kept, dtype=counts.dtype) if weight is None else weight.expand(len(kept), -1)
+    each = torch.ones_like(kept, dtype=counts.dtype) if weight is None else weight.expand(kept.shape)
     counts.scatter_add_(1, kept, each)
     return counts.gather(1, wanted)
 
@@ -298,4 +332,5 @@ def outside_features(trail: Trail, size: Tensor) -> Tensor:
     """(B, O) float32 raw features of clicking nothing on slates of (B,) items, columns as `OUTSIDE_FEATURES`."""
     slates, idle = torch.log1p(trail.slates.float()), torch.log1p(trail.idle.float())
     told = (trail.interests == 0).float(), (trail.slates > 0).float()
-    return torch.stack([torch.ones_like(slates), slates, idle, *told, size.clamp(min=1).float().log()], 1)
+    clicks, draw = (trail.clicked > 0).sum(1).float(), trail.draws.sum(1)
+    return torch.stack([torch.ones_like(slates), slates, idle, *told, clicks, draw, size.clamp(min=1).float().log()], 1)

@@ -229,7 +229,7 @@ class FittedShopper(Drawn):
     def _moved_on(self, state: FittedState, slate: Tensor, response: Response) -> FittedState:
         """The state after a slate and the token it made."""
         items, events = response.tokens(slate)
-        state.trail.after_slate(slate)
+        state.trail.after_slate(slate, self.model.facts.draw)
         state.memory = self.encoder.step(state.memory, items, events, state.gap)
         state.trail.after_token(items, events, self.model.facts.price_in_category)
         state.step = state.step + 1
@@ -253,7 +253,7 @@ class FittedShopper(Drawn):
         )
         state = self.encoder.encode(tokens.items, tokens.events, tokens.gaps, tokens.lengths)
         answered = None if slates is None else slates.to(self.device)
-        trail = trail_of(tokens, answered, self.model.facts.price_in_category)
+        trail = trail_of(tokens, answered, self.model.facts.price_in_category, self.model.facts.draw)
         own, every = self.model.own, torch.arange(self.n_items + 1, device=self.device)
         size = (len(state), self.n_items + 1)
         utility, cart, purchase = (torch.empty(size, device=self.device) for _ in range(3))

@@ -17,15 +17,16 @@ from ..encoders.state import StateEncoder
 from .arrivals import Arrivals
 from .choice import ChoiceWeights
 from .choice_fit import ChoiceData, ChoiceFit, ChoicePrior, fit_choice, settled
+from .draw import Draw
 from .drift import HALF_LIVES, Drift, faded, find_drift
 from .examination import Examination
-from .features import ITEM_FEATURES, OUTSIDE_FEATURES, ItemFacts, Scaling, item_facts
+from .features import ITEM_FEATURES, OUTSIDE_FEATURES, ItemFacts, Scaling, bent_popularity, item_facts
 from .fitted import FittedShopper
 from .form_choice import FormChoice, chosen_form
 from .given_click import LEVELS, first_level, level_of_nothing, popular_slates
 from .logistic import ItemEffects
 from .observed import shopper_numbers
-from .occasions import MATCH, POPULARITY, Occasions, bent, views
+from .occasions import MATCH, POPULARITY, POPULARITY_BENT, Occasions, bent, views
 from .popularity import shown_popularity, viewed_popularity, without_own_views
 from .priors import Priors
 from .replay import Progress, Replay
@@ -35,11 +36,17 @@ ARRIVAL_WIDTH = 8
 """Most tokens that a shopper brings along; of longer histories the latest."""
 BEND_AT = 0.9
 """Share of the log's slots that `match_high` leaves at 0."""
+KNOTS_AT = (0.3, 0.8)
+"""Shares of the log's slots that are less popular than `ItemFacts.knots`."""
 Effects = Literal["none", "own", "alike and own"]
 """Effects of items: none; each item's own; or its own and what items of similar vectors share."""
 RIVALS: dict[str, tuple[tuple[str, ...], tuple[str, ...], Effects]] = {
     "position": ((), ("nothing", "nothing_by_size"), "none"),
-    "position and popularity": (("popularity",), ("nothing", "nothing_by_size"), "own"),
+    "position and popularity": (
+        ("popularity", "popularity_low", "popularity_high"),
+        ("nothing", "nothing_by_size"),
+        "own",
+    ),
     "all but the session state": (
         tuple(name for name in ITEM_FEATURES if name not in ("match", "match_high")),
         OUTSIDE_FEATURES,
@@ -119,7 +126,7 @@ def learn_choice(
         progress: told of steps.
     """
     n_items, session, weight = log.catalogue.n_items, occasions.session, np.ones(len(log))
-    facts = item_facts(log.catalogue, _popularity(log, occasions, weight))
+    facts = _facts(log, occasions, weight)
     seen = occasions.replay(log, encoder, facts.to(encoder.item_vectors.device), 0.0, progress)
     filled = torch.from_numpy(occasions.items > 0)
     bend = float(np.quantile(seen.raw[..., MATCH][filled].numpy(), BEND_AT))
@@ -128,6 +135,7 @@ def learn_choice(
         viewer, _, viewed = views(log)
         rest = without_own_views(session, occasions.items, viewer, viewed, weight[viewer], n_items)
         seen.raw[..., POPULARITY] = torch.from_numpy(rest)
+        seen.raw[..., POPULARITY_BENT] = torch.stack(bent_popularity(torch.from_numpy(rest), facts.knots), -1)
     scaling = Scaling.of(seen.raw, filled, bend)
     data = occasions.data(seen, scaling)
     full = ChoicePrior(weight_sd=strengths.weight, effects=strengths.effects(encoder), proceed=priors.position_decay)
@@ -185,6 +193,14 @@ def learn_again(learned: LearnedChoice, weight: NDArray[np.float64]) -> ChoiceFi
     fit, data = learned.fit, replace(learned.data, weight=torch.from_numpy(weight))
     n_items = len(fit.weights.effects) - 1
     return fit_choice(data, settled(learned.prior, fit), n_items, errors=False, start=fit, rounds=1)
+
+
+def _facts(log: ShopLog, occasions: Occasions, weight: NDArray[np.float64]) -> ItemFacts:
+    """Of the items of a log, and of its slots."""
+    popularity = _popularity(log, occasions, weight)
+    knots = np.quantile(popularity[occasions.items[occasions.items > 0]], KNOTS_AT).tolist()
+    draw = Draw.of(occasions.items, occasions.clicked, log.catalogue.n_items) if occasions.correction is None else None
+    return item_facts(log.catalogue, popularity, (knots[0], knots[1]), draw)
 
 
 def _popularity(log: ShopLog, occasions: Occasions, weight: NDArray[np.float64]) -> NDArray[np.float32]:

@@ -18,6 +18,7 @@ from .features import ITEM_FEATURES, LASTING, HalfLives, ItemFacts, Scaling
 from .replay import Progress, Replay, replay
 
 POPULARITY = ITEM_FEATURES.index("popularity")
+POPULARITY_BENT = [ITEM_FEATURES.index(name) for name in ("popularity_low", "popularity_high")]
 MATCH, MATCH_HIGH = ITEM_FEATURES.index("match"), ITEM_FEATURES.index("match_high")
 
 

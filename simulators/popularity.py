@@ -14,7 +14,9 @@ from ..datasets.tokens import Ints
 Doubles = NDArray[np.float64]
 Floats = NDArray[np.float32]
 SMOOTHING = 5.0
-"""Clicks, as the catalogue's mean, that every item is given on top: 5 clicks in a thousand shows are no news."""
+"""Views, or clicks where those are counted, as the catalogue's mean, given to every item on top: few are chance."""
+SHOWN_SMOOTHING = 0.5
+"""As `SMOOTHING`, of clicks that places would bring: how often an item is shown is the shop's will, and no chance."""
 
 
 def shown_popularity(items: Ints, clicked: Ints, weight: Doubles, n_items: int) -> Floats:
@@ -26,7 +28,7 @@ def shown_popularity(items: Ints, clicked: Ints, weight: Doubles, n_items: int) 
         weight: (S,) how often a slate counts.
         n_items: N.
     """
-    return _over_mean(expected_clicks(items, clicked, weight, n_items))
+    return _over_mean(expected_clicks(items, clicked, weight, n_items), SHOWN_SMOOTHING)
 
 
 def expected_clicks(items: Ints, clicked: Ints, weight: Doubles, n_items: int) -> Doubles:
@@ -38,17 +40,17 @@ def expected_clicks(items: Ints, clicked: Ints, weight: Doubles, n_items: int) -
     return counts.astype(np.float64)
 
 
-def _over_mean(numbers: NDArray[Any]) -> Floats:
+def _over_mean(numbers: NDArray[Any], smoothing: float) -> Floats:
     counts = numbers.astype(np.float64)
     counts[0] = 0
-    table = np.log((counts + SMOOTHING) / (counts[1:].mean() + SMOOTHING))
+    table = np.log((counts + smoothing) / (counts[1:].mean() + smoothing))
     table[0] = 0
     return table.astype(np.float32)
 
 
 def viewed_popularity(item: Ints, weight: Doubles, n_items: int) -> Floats:
     """(N + 1,) log of an item's views over the mean of all items; `item` and `weight` are (E,), one a view."""
-    return _over_mean(np.bincount(item, weight, minlength=n_items + 1))
+    return _over_mean(np.bincount(item, weight, minlength=n_items + 1), SMOOTHING)
 
 
 def without_own_views(session: Ints, items: Ints, viewer: Ints, viewed: Ints, weight: Doubles, n_items: int) -> Floats:

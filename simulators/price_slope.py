@@ -9,11 +9,14 @@ import numpy as np
 import torch
 
 from .choice import ChoiceWeights
-from .features import ITEM_FEATURES, ItemFacts, Scaling
+from .features import ITEM_FEATURES, ItemFacts, Scaling, bent_popularity
 from .priors import LEARNED, Evidence
 from .shopper_model import ShopperModel
 
-_COLUMNS = [ITEM_FEATURES.index(name) for name in ("price", "price_in_category", "popularity")]
+_COLUMNS = [
+    ITEM_FEATURES.index(name)
+    for name in ("price", "price_in_category", "popularity", "popularity_low", "popularity_high")
+]
 
 
 def price_slope(choice: ChoiceWeights, facts: ItemFacts, scaling: Scaling) -> float:
@@ -26,7 +29,8 @@ def price_slope(choice: ChoiceWeights, facts: ItemFacts, scaling: Scaling) -> fl
         facts: of the items.
         scaling: of their features.
     """
-    columns = torch.stack([facts.price, facts.price_in_category, facts.popularity], 1)[1:].double()
+    popularity = (facts.popularity, *bent_popularity(facts.popularity, facts.knots))
+    columns = torch.stack([facts.price, facts.price_in_category, *popularity], 1)[1:].double()
     weight = (choice.item / scaling.scale)[_COLUMNS].double()
     liked = columns @ weight + choice.effects[1:].double()
     dear = columns[:, 1] - columns[:, 1].mean()

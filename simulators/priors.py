@@ -50,8 +50,8 @@ class Priors:
     """Share of its weight that an earlier interest loses with each further item taken, in [0, 1); used where the log
     tells no half-life from another. A fifth is a half-life of 3 items."""
     saturation_fading: float = 0.0
-    """Share of its weight that a slot shown loses with each further one, in [0, 1), in how tired a shopper is of the
-    category it held; used likewise. A fiftieth is a half-life of 34 slots."""
+    """Share of its weight that a slate shown loses with each further one, in [0, 1), in how tired a shopper is of the
+    categories it held; used likewise. A sixth is a half-life of 4 slates."""
     units_per_purchase: float = 1.0
     """Mean quantity of an item that is bought, at least 1; used where the log has no quantities, and otherwise as what
     few are drawn towards."""
@@ -97,7 +97,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "come_back": (0.05, 0.70),
     "come_back_after": (2.0, 30.0),
     "interest_fading": (0.0, 0.3),
-    "saturation_fading": (0.0, 0.1),
+    "saturation_fading": (0.0, 0.5),
     "units_per_purchase": (1.0, 3.0),
 }
 """Prior -> lowest and highest value that real shops make believable; sweep them before a conclusion is reported."""

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..datasets.tokens import History, Ints, Tokens
 from ..encoders.state import StateEncoder
+from .draw import Draw
 from .features import ITEM_FEATURES, LASTING, OUTSIDE_FEATURES, HalfLives, ItemFacts, item_features, outside_features
 from .trail import Trail
 
@@ -72,8 +73,8 @@ def replay(
         torch.zeros(n, len(OUTSIDE_FEATURES)),
         *(torch.zeros(n, dtype=torch.int64) for _ in range(3)),
     )
-    price, vectors = facts.price_in_category, encoder.item_vectors
-    for moment in follow(tokens, session, before, items, price=price, encoder=encoder, shown=shown, progress=progress):
+    vectors, known = encoder.item_vectors, {"price": facts.price_in_category, "draw": facts.draw}
+    for moment in follow(tokens, session, before, items, **known, encoder=encoder, shown=shown, progress=progress):
         rows, trail = moment.rows, moment.trail
         assert moment.state is not None
         found.raw[rows] = item_features(moment.state, trail, moment.items, vectors, facts, bend, half_lives).cpu()
@@ -106,6 +107,7 @@ def follow(
     items: Ints,
     *,
     price: Tensor,
+    draw: Draw | None = None,
     encoder: StateEncoder | None = None,
     shown: bool = True,
     progress: Progress | None = None,
@@ -118,13 +120,14 @@ def follow(
         before: (S,) how many of the session's tokens came before.
         items: (S, K) items, 0 in empty slots; those of one session in order of time.
         price: (N + 1,) standardised price within the category, which trails add up.
+        draw: of the shop's slots, which trails remember.
         encoder: of the states, if they are wanted.
         shown: whether the items were slates, which trails remember.
         progress: told how many sets are done.
     """
     done = 0
     for sessions, rows in _chunks(session, before):
-        yield from _follow(tokens, sessions, rows, session, before, items, price, encoder, shown)
+        yield from _follow(tokens, sessions, rows, session, before, items, price, draw, encoder, shown)
         done += len(rows)
         if progress:
             progress(done, len(items), "following sessions")
@@ -165,6 +168,7 @@ def _follow(
     before: Ints,
     items: Ints,
     price: Tensor,
+    draw: Draw | None,
     encoder: StateEncoder | None,
     shown: bool,
 ) -> Iterator[Moment]:
@@ -187,7 +191,7 @@ def _follow(
         now = trail.rows(there)
         yield Moment(torch.from_numpy(rows[group]), slate, now, None if memory is None else memory.state[there])
         if shown:
-            now.after_slate(slate)
+            now.after_slate(slate, draw)
             trail.put(there, now)
 
 

@@ -3,7 +3,7 @@
 The same code follows a logged session when a shopper is fitted and a simulated one when it runs, so that both mean the
 same by "shown before" or "dearer than usual".
 
-Shapes: B shoppers, K slots of a slate, N items.
+Shapes: B shoppers, K slots of a slate, R slots kept, N items.
 """
 
 from dataclasses import dataclass, fields
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ..datasets.schema import Event
+from .draw import Draw
 from .shopper import Rows, TokenBatch
 
 SHOWN_KEPT = 64
@@ -27,6 +28,9 @@ class Trail(Rows):
 
     Attributes:
         shown: (B, SHOWN_KEPT) int64 items shown, latest slate first; 0 where none.
+        looks: (B, SHOWN_KEPT) float32 looks that each of these slots is worth, see `Draw`.
+        draws: (B, SHOWN_KEPT) float32 clicks that each would have brought whoever saw it.
+        shown_at: (B, SHOWN_KEPT) int64 slates shown before the one that held it.
         taken: (B, TAKEN_KEPT) int64 items viewed or deeper, latest first; 0 where none.
         clicked: (B, TAKEN_KEPT) int64 items clicked or deeper, latest first; 0 where none.
         bought: (B, TAKEN_KEPT) int64 items bought, latest first; 0 where none.
@@ -37,6 +41,9 @@ class Trail(Rows):
     """
 
     shown: Tensor
+    looks: Tensor
+    draws: Tensor
+    shown_at: Tensor
     taken: Tensor
     clicked: Tensor
     bought: Tensor
@@ -54,6 +61,9 @@ class Trail(Rows):
 
         return cls(
             shown=zeros(rows, SHOWN_KEPT),
+            looks=torch.zeros(rows, SHOWN_KEPT, device=device),
+            draws=torch.zeros(rows, SHOWN_KEPT, device=device),
+            shown_at=zeros(rows, SHOWN_KEPT),
             taken=zeros(rows, TAKEN_KEPT),
             clicked=zeros(rows, TAKEN_KEPT),
             bought=zeros(rows, TAKEN_KEPT),
@@ -63,16 +73,20 @@ class Trail(Rows):
             idle=zeros(rows),
         )
 
-    def after_slate(self, slate: Tensor, here: Tensor | None = None) -> None:
+    def after_slate(self, slate: Tensor, draw: Draw | None = None, here: Tensor | None = None) -> None:
         """A slate was shown; in place. What came of it is told by `after_token`.
 
         Args:
             slate: (B, K) int64 items, 0 in empty slots.
+            draw: of the shop's slots; without it every slot is worth a look, and draws no clicks.
             here: (B,) bool rows that saw one; all by default.
         """
         counted = torch.ones_like(self.slates) if here is None else here.to(torch.int64)
-        shown = torch.cat([slate, self.shown], 1)[:, :SHOWN_KEPT]
-        self.shown = shown if here is None else torch.where(here[:, None], shown, self.shown)
+        looks = (slate > 0).float() if draw is None else draw.looks(slate)
+        draws = torch.zeros_like(looks) if draw is None else draw.clicks(slate)
+        self.shown = _in_front(slate, self.shown, here)
+        self.looks, self.draws = _in_front(looks, self.looks, here), _in_front(draws, self.draws, here)
+        self.shown_at = _in_front(self.slates[:, None].expand_as(slate), self.shown_at, here)
         self.slates = self.slates + counted
         self.idle = self.idle + counted
 
@@ -99,7 +113,7 @@ class Trail(Rows):
         return type(self)(*(getattr(self, one.name)[which] for one in fields(self)))
 
 
-def trail_of(tokens: TokenBatch, slates: Tensor | None, price: Tensor) -> Trail:
+def trail_of(tokens: TokenBatch, slates: Tensor | None, price: Tensor, draw: Draw | None = None) -> Trail:
     """The trail that histories tell.
 
     Args:
@@ -107,17 +121,24 @@ def trail_of(tokens: TokenBatch, slates: Tensor | None, price: Tensor) -> Trail:
         slates: (B, T, K) int64 the slates that their tokens answer, zeros where they answer none; without them each
             counts as the one item its token holds.
         price: (N + 1,) standardised price within the category, entry 0 is 0.
+        draw: of the shop's slots.
     """
     trail = Trail.start(len(tokens.lengths), price.device)
     for place in range(int(tokens.lengths.max()) if len(tokens.lengths) else 0):
         item, event = tokens.items[:, place], tokens.events[:, place]
         if slates is None:
             answers = (event == Event.IMPRESSION) | ((event >= Event.CLICK) & (event <= Event.PURCHASE))
-            trail.after_slate(item[:, None], (item > 0) & answers)
+            trail.after_slate(item[:, None], draw, (item > 0) & answers)
         else:
-            trail.after_slate(slates[:, place], (slates[:, place] > 0).any(1))
+            trail.after_slate(slates[:, place], draw, (slates[:, place] > 0).any(1))
         trail.after_token(item, event, price)
     return trail
+
+
+def _in_front(new: Tensor, kept: Tensor, here: Tensor | None) -> Tensor:
+    """(B, R) what was kept with (B, K) in front, in rows (B,) where it is here."""
+    pushed = torch.cat([new, kept], 1)[:, : kept.shape[1]]
+    return pushed if here is None else torch.where(here[:, None], pushed, kept)
 
 
 def _pushed(kept: Tensor, items: Tensor, there: Tensor) -> Tensor:

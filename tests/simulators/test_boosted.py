@@ -231,7 +231,7 @@ def test_columns_are_counted_by_hand(log: ShopLog) -> None:
     third = next(item for item in range(1, 9) if item not in alike)
     trail = Trail.start(2, torch.device("cpu"))  # the second shopper has done nothing
     slate = torch.tensor([[one, other, third], [0, 0, 0]])
-    trail.after_slate(slate, torch.tensor([True, False]))
+    trail.after_slate(slate, here=torch.tensor([True, False]))
     for item, event in ((third, Event.VIEW), (one, Event.PURCHASE)):
         trail.after_token(torch.tensor([item, 0]), torch.tensor([int(event), 0]), tables.price_in_category)
     found = item_columns(trail, torch.tensor([[one, other, third]] * 2), tables)

@@ -178,14 +178,14 @@ def test_saturation_that_fades_is_found_and_counts_older_slots_less(shop: KnownS
         trail.after_slate(torch.tensor([slate]))
     asked = facts.category[torch.arange(1, 5)[None]]
     shown = fading_columns(trail, asked, facts, HalfLives(saturation=1.0))[2][0]
-    weights = {3: 1.0, 4: 0.5, 1: 0.25, 2: 0.125}  # the latest slate first, best place first
+    weights = {3: 1.0, 4: 1.0, 1: 0.5, 2: 0.5}  # the latest slate counts whole
     category = facts.category
-    wanted = [sum(w for item, w in weights.items() if category[item] == category[one]) / 10 for one in range(1, 5)]
+    wanted = [sum(w for item, w in weights.items() if category[item] == category[one]) for one in range(1, 5)]
     assert shown.tolist() == pytest.approx(wanted)
     tiring = KnownShop.make(replace(KnownShopConfig.small(), satiation=1.5, satiation_kept=0.5))
     log = collect_log(KnownTruthShopper(tiring), tiring.catalogue, sessions=1_500, k=6, seed=3, again=0.5)
     found = fit_shopper(log, encoder, config=ALONE)
-    assert found.model.scaling.half_lives.saturation <= 16
+    assert found.model.scaling.half_lives.saturation <= 4
     assert found.model.own.choice.item[ITEM_FEATURES.index("category_shown")] < 0
     row = next(row for row in found.report["evidence"] if row["quantity"].startswith("half-life of saturation"))
     assert row["source"] == LEARNED
