@@ -152,7 +152,7 @@ def _assembled(
     rest = Rest(
         log, learned, occasions, after, ground.visits, Bought.of(log), effects, priors, config.min_events, known
     )
-    whole = rest.learn(np.ones(len(log)))
+    whole = rest.learn(np.ones(len(log)), learned.fit.weights)
     model = ShopperModel(
         facts=learned.facts,
         scaling=learned.scaling,
@@ -167,7 +167,7 @@ def _assembled(
         if progress:
             progress(number, config.members, "fitting the ensemble")
         choice = learn_again(learned, drawn[occasions.session]).weights
-        members.append(parts_of(choice, rest.learn(drawn, whole), drawn[session]))
+        members.append(parts_of(choice, rest.learn(drawn, choice, whole), drawn[session]))
     model = replace(model, members=Parts.stacked(members) if members else None)
     if not ground.click_rate_known:
         model = _with_click_rate(model, encoder, priors)

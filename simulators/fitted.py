@@ -172,9 +172,10 @@ class FittedShopper(Drawn):
         looking = parts.choice.form, utility, nothing, parts.choice.logits(who)
         examined, clicked = look_and_choose(*looking, luck[:, 0], drawn)
         examined, hit = examined & (slate > 0), clicked >= 0
-        item, chosen = slate[rows, clicked], scaled[rows, clicked]
-        carted = hit & (luck[:, 1] < parts.cart.chance(chosen, item, who))
-        purchased = carted & (luck[:, 2] < parts.purchase.chance(chosen, item, who))
+        item = slate[rows, clicked]
+        chosen = scaled[rows, clicked], item, utility[rows, clicked]
+        carted = hit & (luck[:, 1] < parts.cart.chance(*chosen, who))
+        purchased = carted & (luck[:, 2] < parts.purchase.chance(*chosen, who))
         outcome = outcome_codes(clicked, carted, purchased)
         dwell = parts.dwell.drawn(outcome, state.pace, luck[:, [3, 6]], who)
         quantity, buys = torch.zeros_like(item), torch.nonzero(purchased).squeeze(1)
@@ -260,8 +261,8 @@ class FittedShopper(Drawn):
         for rows in torch.arange(len(state), device=self.device).split(max(1, _CELLS // self.n_items)):
             scaled = self.scaled(state[rows], trail.rows(rows), every)
             utility[rows] = scaled @ own.choice.item + own.choice.effects
-            cart[rows] = own.cart.chance(scaled, every)
-            purchase[rows] = cart[rows] * own.purchase.chance(scaled, every)
+            cart[rows] = own.cart.chance(scaled, every, utility[rows])
+            purchase[rows] = cart[rows] * own.purchase.chance(scaled, every, utility[rows])
         utility[:, 0], cart[:, 0], purchase[:, 0] = -math.inf, 0.0, 0.0
         slots = torch.tensor(self.model.scaling.slots.usual if slates is None else slates.shape[2], device=self.device)
         nothing = own.choice.nothing(self.outside(trail, slots.expand(len(state))))

@@ -25,9 +25,13 @@ FUNNEL_FEATURES = (
     "category_clicks",
     "category_shown",
 )
-"""Item features that carts and purchases may depend on, after an intercept. The last four let a shopper who has seen
-enough of an item or its category buy less: one who could not tire would buy as much from a slate shown again and
-again."""
+"""Item features that carts and purchases may depend on, beside an intercept and the utility that made the click.
+
+The utility carries most of it, for carts and purchases are far fewer than clicks: who is drawn to an item as such,
+and not tired of it, also buys it sooner.
+"""
+FUNNEL_WEIGHTS = ("always", *FUNNEL_FEATURES, "utility")
+"""What the weights of a step belong to, in order."""
 COLUMNS = [ITEM_FEATURES.index(name) for name in FUNNEL_FEATURES]
 OUTCOMES = ("nothing", "click", "cart", "purchase")
 """What came of a slate, by code 0..3: the deepest that was reached."""
@@ -35,12 +39,12 @@ OUTCOMES = ("nothing", "click", "cart", "purchase")
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """One step of the funnel: chance = sigmoid(weights . (1, features) + effect of the item).
+    """One step of the funnel: chance = sigmoid(weights . (1, features, utility) + effect of the item).
 
     Of an ensemble it has a row a member, and then `who` says whose chance is meant.
 
     Attributes:
-        weights: (1 + F',) float32 intercept first. effects: (N + 1,) float32.
+        weights: (F' + 2,) float32, see `FUNNEL_WEIGHTS`. effects: (N + 1,) float32.
 
     Raises:
         TypeError: there is not one weight a feature, as in a shopper stored when features were others.
@@ -50,23 +54,26 @@ class Stage:
     effects: Tensor
 
     def __post_init__(self) -> None:
-        if self.weights.shape[-1] != 1 + len(COLUMNS):
-            raise TypeError(f"a step of the funnel takes {1 + len(COLUMNS)} weights, got {self.weights.shape[-1]}")
+        if self.weights.shape[-1] != len(FUNNEL_WEIGHTS):
+            raise TypeError(f"a step of the funnel takes {len(FUNNEL_WEIGHTS)} weights, got {self.weights.shape[-1]}")
 
-    def chance(self, scaled: Tensor, items: Tensor, who: Tensor | None = None) -> Tensor:
-        """(...,) chance of passing, given scaled item features (..., F) and the items (...,).
+    def chance(self, scaled: Tensor, items: Tensor, utility: Tensor, who: Tensor | None = None) -> Tensor:
+        """(...,) chance of passing, given scaled item features (..., F), the items (...,) and their utility (...,).
 
-        Given `who`, (B,), features are (B, F) and items (B,).
+        Given `who`, (B,), features are (B, F), items and utility (B,).
         """
         if who is None:
-            return torch.sigmoid(self.weights[0] + scaled[..., COLUMNS] @ self.weights[1:] + self.effects[items])
-        weights = self.weights[who]
-        return torch.sigmoid(weights[:, 0] + (scaled[:, COLUMNS] * weights[:, 1:]).sum(1) + self.effects[who, items])
+            weights, effects = self.weights, self.effects[items]
+            found = scaled[..., COLUMNS] @ weights[1:-1]
+        else:
+            weights, effects = self.weights[who], self.effects[who, items]
+            found = (scaled[:, COLUMNS] * weights[:, 1:-1]).sum(1)
+        return torch.sigmoid(weights[..., 0] + found + weights[..., -1] * utility + effects)
 
     @classmethod
     def constant(cls, chance: float, n_items: int) -> "Stage":
         """A step that everything passes with the same chance."""
-        weights = torch.zeros(1 + len(COLUMNS))
+        weights = torch.zeros(len(FUNNEL_WEIGHTS))
         weights[0] = logit(chance)
         return cls(weights, torch.zeros(n_items + 1))
 
@@ -78,6 +85,7 @@ class Stage:
 def fit_stage(
     scaled: NDArray[np.float64],
     items: NDArray[np.int64],
+    utility: NDArray[np.float64],
     passed: NDArray[np.bool_],
     weight: NDArray[np.float64],
     *,
@@ -89,14 +97,16 @@ def fit_stage(
     Args:
         scaled: (C, F) scaled item features of those who got as far as this step.
         items: (C,) their items.
+        utility: (C,) of these, to those who clicked them.
         passed: (C,) whether they passed it, some of them and not all.
         weight: (C,) how often each counts.
         effects: prior of the items' effects.
         start: a fit of the same clicks, weighted otherwise, to begin from.
     """
-    x = np.column_stack([np.ones(len(items)), scaled[:, COLUMNS]])
-    centre = np.append(logit(float(np.average(passed, weights=weight))), np.zeros(len(COLUMNS)))
-    spread = np.append(2.0, np.full(len(COLUMNS), 0.5))  # few events: a feature moves the log odds by half or less
+    x = np.column_stack([np.ones(len(items)), scaled[:, COLUMNS], utility])
+    centre = np.append(logit(float(np.average(passed, weights=weight))), np.zeros(len(COLUMNS) + 1))
+    # Few events: what the utility does not say already moves the log odds by little.
+    spread = np.concatenate([[2.0], np.full(len(COLUMNS), 0.2), [0.5]])
     fit = fit_logistic(x, passed, weight, items, centre=centre, spread=spread, prior=effects, start=start)
     return Stage(torch.from_numpy(fit.weights).float(), torch.from_numpy(fit.effects).float()), fit
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..datasets.log import ShopLog, Slates
+from .choice import ChoiceWeights
 from .choice_fit import ChoiceData
 from .funnel import Stage, fit_stage
 from .gaps import lengths_untold
@@ -43,6 +44,7 @@ class LearnedFunnel:
 def learn_funnel(
     after: After,
     data: ChoiceData,
+    choice: ChoiceWeights,
     weight: NDArray[np.float64],
     effects: ItemEffects,
     priors: Priors,
@@ -50,13 +52,14 @@ def learn_funnel(
     clicks_known: bool,
     start: "LearnedFunnel | None" = None,
 ) -> LearnedFunnel:
-    """Fit carts given clicks, and purchases given carts; see `StepCount.of`.
+    """Fit carts given clicks, and purchases given carts; see `StepCount.of`. `choice` tells why the clicks were made.
 
     A purchase counts as a cart, whether or not the shop logged one.
     """
     took = np.flatnonzero(after.outcome >= 1)
     outcome, item, often = after.outcome[took], after.item[took], weight[took]
     features = data.features.numpy()[took, data.clicked.numpy()[took]]
+    utility = features @ choice.item.numpy() + choice.effects.numpy()[item]
     stages, fits, evidence = {}, {}, []
     for step in FUNNEL_STEPS:
         counted = StepCount.of(step, outcome, often, priors, least, clicks_known)
@@ -65,7 +68,7 @@ def learn_funnel(
         if counted.rate is None:
             begin = start.fits.get(step) if start else None
             stages[step], fits[step] = fit_stage(
-                features[reached], item[reached], passed, often[reached], effects=effects, start=begin
+                features[reached], item[reached], utility[reached], passed, often[reached], effects=effects, start=begin
             )
         else:
             stages[step] = Stage.constant(counted.rate, len(effects.vectors) - 1)
@@ -222,17 +225,24 @@ class Rest:
     least: int
     clicks_known: bool
 
-    def learn(self, weight: NDArray[np.float64], start: LearnedRest | None = None) -> LearnedRest:
-        """Fit it, each session counting (sessions,) times; `start` is a fit of other weights to begin from."""
+    def learn(
+        self, weight: NDArray[np.float64], choice: ChoiceWeights, start: LearnedRest | None = None
+    ) -> LearnedRest:
+        """Fit it, each session counting (sessions,) times.
+
+        Args:
+            weight: (sessions,).
+            choice: fitted with these weights.
+            start: a fit of other weights to begin from.
+        """
         often, from_slates = weight[self.occasions.session], self.occasions.correction is None
         common = often, self.effects, self.priors, self.least
-        funnel = learn_funnel(
-            self.after, self.learned.data, *common, clicks_known=self.clicks_known, start=start and start.funnel
-        )
+        begin, known = start and start.funnel, self.clicks_known
+        funnel = learn_funnel(self.after, self.learned.data, choice, *common, clicks_known=known, start=begin)
         why = lengths_untold(self.log, from_slates, self.clicks_known)
         if why is None:
-            begin = start and start.leaving
-            leaving = learn_leaving(self.log.slates, self.learned.seen, self.learned.data, *common, start=begin)
+            seen, data, before = self.learned.seen, self.learned.data, start and start.leaving
+            leaving = learn_leaving(self.log.slates, seen, data, *common, start=before)
         else:
             leaving = assumed_leaving(self.log.catalogue.n_items, self.priors, why)
         pauses = self.after.seconds, self.after.outcome, self.occasions.session
@@ -240,7 +250,7 @@ class Rest:
         again = learn_returning(
             self.visits, weight, self.priors, self.least, returns_untold(self.log), start and start.returning
         )
-        before, facts = start and start.quantities, self.learned.facts
-        units = learn_quantities(self.bought, weight, facts, self.priors, self.least, before)
+        facts, earlier = self.learned.facts, start and start.quantities
+        units = learn_quantities(self.bought, weight, facts, self.priors, self.least, earlier)
         evidence = [*funnel.evidence, units.evidence, leaving.evidence, *dwell.evidence, *again.evidence]
         return LearnedRest(funnel, leaving, dwell, again, units, evidence)

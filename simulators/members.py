@@ -97,7 +97,7 @@ def expected(parts: Parts, scaled: Tensor, outside: Tensor, slate: Tensor, price
     click = parts.choice.log_chances(utility, nothing, who)[:, :k].exp() * (items > 0)
     by_slot = who.repeat_interleave(k)
     cart, purchase = (
-        stage.chance(features.flatten(0, 1), items.flatten(), by_slot).reshape(-1, k)
+        stage.chance(features.flatten(0, 1), items.flatten(), utility.flatten(), by_slot).reshape(-1, k)
         for stage in (parts.cart, parts.purchase)
     )
     carted = click * cart

@@ -77,11 +77,13 @@ class Observed:
             return Foretold(*offered, correction=data.correction)
         item, hit = chosen_items(self.slates), data.clicked >= 0
         features = data.features[torch.arange(len(item)), data.clicked.clamp(min=0)].float()
-        cart, purchase = (stage.chance(features, item) * hit for stage in (model.own.cart, model.own.purchase))
+        own = model.own
+        utility = own.choice.utility(features[:, None], item[:, None]).squeeze(1)
+        cart, purchase = (stage.chance(features, item, utility) * hit for stage in (own.cart, own.purchase))
         if self.length_biased or self.occasions.given_click:
             return Foretold(*offered, self.slates, cart, purchase)
         at, taken = leaving_rows(self.slates, self.seen, data)
-        return Foretold(*offered, self.slates, cart, purchase, model.own.leaving.chance(at.float(), taken))
+        return Foretold(*offered, self.slates, cart, purchase, own.leaving.chance(at.float(), taken))
 
 
 def judged_by(log: ShopLog, n_items: int, from_slates: bool, seed: int) -> tuple[Slates | None, Occasions]:

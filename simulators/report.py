@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from .choice_fit import ChoiceFit
 from .examination import Examination
 from .features import ITEM_FEATURES, OUTSIDE_FEATURES, SCALED, Scaling
-from .funnel import FUNNEL_FEATURES
+from .funnel import FUNNEL_WEIGHTS
 from .leaving import LEAVING_FEATURES
 from .logistic import LogisticFit
 from .quantities import QUANTITY_FEATURES
@@ -42,7 +42,7 @@ def parameter_table(
         names = looking_names(choice.weights.form, len(proceed))
         rows += _rows("examination", names, proceed[: len(names)], choice.errors["proceed"][: len(names)], {})
     for step, fit in funnel.items():
-        rows += _rows(step, ("always", *FUNNEL_FEATURES), fit.weights, fit.errors, unit_of)
+        rows += _rows(step, FUNNEL_WEIGHTS, fit.weights, fit.errors, unit_of)
     if leaving is not None:
         rows += _rows("leaving", LEAVING_FEATURES, leaving.weights, leaving.errors, {})
     return rows
