@@ -14,9 +14,7 @@ from ..datasets.tokens import Ints
 Doubles = NDArray[np.float64]
 Floats = NDArray[np.float32]
 SMOOTHING = 5.0
-"""Views, or clicks where those are counted, as the catalogue's mean, given to every item on top: few are chance."""
-SHOWN_SMOOTHING = 0.5
-"""As `SMOOTHING`, of clicks that places would bring: how often an item is shown is the shop's will, and no chance."""
+"""Clicks, as the catalogue's mean, that every item is given on top: 5 clicks in a thousand shows are no news."""
 
 
 def shown_popularity(items: Ints, clicked: Ints, weight: Doubles, n_items: int) -> Floats:
@@ -28,7 +26,7 @@ def shown_popularity(items: Ints, clicked: Ints, weight: Doubles, n_items: int) 
         weight: (S,) how often a slate counts.
         n_items: N.
     """
-    return _over_mean(expected_clicks(items, clicked, weight, n_items), SHOWN_SMOOTHING)
+    return _over_mean(expected_clicks(items, clicked, weight, n_items))
 
 
 def expected_clicks(items: Ints, clicked: Ints, weight: Doubles, n_items: int) -> Doubles:
@@ -40,17 +38,17 @@ def expected_clicks(items: Ints, clicked: Ints, weight: Doubles, n_items: int) -
     return counts.astype(np.float64)
 
 
-def _over_mean(numbers: NDArray[Any], smoothing: float) -> Floats:
+def _over_mean(numbers: NDArray[Any]) -> Floats:
     counts = numbers.astype(np.float64)
     counts[0] = 0
-    table = np.log((counts + smoothing) / (counts[1:].mean() + smoothing))
+    table = np.log((counts + SMOOTHING) / (counts[1:].mean() + SMOOTHING))
     table[0] = 0
     return table.astype(np.float32)
 
 
 def viewed_popularity(item: Ints, weight: Doubles, n_items: int) -> Floats:
     """(N + 1,) log of an item's views over the mean of all items; `item` and `weight` are (E,), one a view."""
-    return _over_mean(np.bincount(item, weight, minlength=n_items + 1), SMOOTHING)
+    return _over_mean(np.bincount(item, weight, minlength=n_items + 1))
 
 
 def without_own_views(session: Ints, items: Ints, viewer: Ints, viewed: Ints, weight: Doubles, n_items: int) -> Floats:

@@ -192,7 +192,7 @@ def test_popularity_counts_what_places_are_worth_and_no_own_views() -> None:
     items, clicked = np.array([[1, 2], [1, 2], [3, 1], [3, 2]]), np.array([0, -1, 0, -1])
     table = shown_popularity(items, clicked, np.ones(4), n_items=3)
     mean = (1 + 0 + 1) / 3
-    np.testing.assert_allclose(table, [0, *np.log(np.array([1.5, 0.5, 1.5]) / (mean + 0.5))], rtol=1e-6)
+    np.testing.assert_allclose(table, [0, *np.log(np.array([6.0, 5.0, 6.0]) / (mean + 5))], rtol=1e-6)
     viewer, viewed = np.array([0, 0, 1]), np.array([1, 2, 1])
     whole = viewed_popularity(viewed, np.ones(3), n_items=2)
     np.testing.assert_allclose(whole, [0, np.log(7 / 6.5), np.log(6 / 6.5)], rtol=1e-6)
