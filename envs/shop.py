@@ -12,7 +12,7 @@ from ..encoders.state import StateEncoder
 from ..simulators.shopper import Shopper
 from .batch import Observation, ObservationKind, ShopBatch
 from .defaults import DEFAULT_K, DEFAULT_MAX_SLATES, parts
-from .render import slate_text
+from .render import RENDER_MODES, checked_mode, rendered
 from .rewards import RewardMix
 from .seeds import SeedStreams
 
@@ -53,12 +53,13 @@ class ShopEnv(gym.Env[Observation, NDArray[np.int64]]):
     (int, 5), `reward` (RewardMix, name, or weights by name, "clicks_and_purchases"), `max_slates` (int, 30),
     `observation` ("state"), `history_len` (int, 20), `available` ((n_items + 1,) bool, all), `doubt` (None: how much
     reward is taken off for each unit of it by which the shopper's ensemble disagrees about the slate; 0 tells it only),
-    `catalogue` (Catalogue, the shopper's: titles for `render`), `render_mode` (None or "ansi").
+    `catalogue` (Catalogue, the shopper's: titles for `render`), `render_mode` (None; "ansi": text; "rgb_array": a
+    picture).
     ## Version History
     - v0: first release.
     """
 
-    metadata: dict[str, Any] = {"render_modes": ["ansi"], "render_fps": 1}  # noqa: RUF012
+    metadata: dict[str, Any] = {"render_modes": RENDER_MODES, "render_fps": 1}  # noqa: RUF012
 
     def __init__(
         self,
@@ -80,7 +81,7 @@ class ShopEnv(gym.Env[Observation, NDArray[np.int64]]):
         self.batch = ShopBatch(1, shopper, encoder, k, mix, max_slates, observation, history_len, available, doubt)
         self.action_space = self.batch.action_space
         self.observation_space = self.batch.observation_space
-        self.render_mode = render_mode
+        self.render_mode = checked_mode(render_mode)
         self._streams = SeedStreams(1)
 
     def reset(
@@ -112,9 +113,14 @@ class ShopEnv(gym.Env[Observation, NDArray[np.int64]]):
         info = {name: values[0].item() for name, values in turn.figures.items()} | self._episode()
         return self._observation(), float(turn.rewards[0]), bool(turn.terminated[0]), bool(turn.truncated[0]), info
 
-    def render(self) -> str | None:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """The last slate as text, where `render_mode` is `"ansi"`."""
-        return None if self.render_mode is None else slate_text(self.batch, 0, self.catalogue)
+    def render(self) -> Any:
+        """The last slate: text under `"ansi"`, a picture (height, 720, 3) uint8 under `"rgb_array"`, or None.
+
+        Raises:
+            gymnasium.error.ResetNeeded: before the first `reset`.
+        """
+        frames = rendered(self.batch, self.render_mode, self.catalogue)
+        return None if frames is None else frames[0]
 
     def _observation(self) -> Observation:
         seen = self.batch.observe()

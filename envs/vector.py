@@ -14,7 +14,7 @@ from ..encoders.state import StateEncoder
 from ..simulators.shopper import Shopper
 from .batch import Bools, Ints, Observation, ObservationKind, ShopBatch, with_masks
 from .defaults import DEFAULT_K, DEFAULT_MAX_SLATES, parts
-from .render import slate_text
+from .render import RENDER_MODES, checked_mode, rendered
 from .rewards import RewardMix
 from .seeds import SeedStreams
 from .waiting import WaitingRoom
@@ -48,7 +48,11 @@ class ShopVectorEnv(gym.vector.VectorEnv[Observation, NDArray[np.int64], NDArray
     - v0: first release.
     """
 
-    metadata: dict[str, Any] = {"render_modes": ["ansi"], "render_fps": 1, "autoreset_mode": AutoresetMode.NEXT_STEP}  # noqa: RUF012
+    metadata: dict[str, Any] = {  # noqa: RUF012
+        "render_modes": RENDER_MODES,
+        "render_fps": 1,
+        "autoreset_mode": AutoresetMode.NEXT_STEP,
+    }
 
     def __init__(
         self,
@@ -75,7 +79,7 @@ class ShopVectorEnv(gym.vector.VectorEnv[Observation, NDArray[np.int64], NDArray
         )  # `make_vec` passes the latter
         mix = RewardMix.of(reward)
         self.batch = ShopBatch(num_envs, shopper, encoder, k, mix, limit, observation, history_len, available, doubt)
-        self.num_envs, self.copy, self.render_mode = num_envs, copy, render_mode
+        self.num_envs, self.copy, self.render_mode = num_envs, copy, checked_mode(render_mode)
         self.autoreset_mode = AutoresetMode(autoreset_mode)
         self.metadata = {**type(self).metadata, "autoreset_mode": self.autoreset_mode}
         self.single_action_space = self.batch.action_space
@@ -135,11 +139,16 @@ class ShopVectorEnv(gym.vector.VectorEnv[Observation, NDArray[np.int64], NDArray
         infos |= with_masks(self._episode(), np.ones(self.num_envs, np.bool_))
         return observation, rewards, terminated, truncated, infos
 
-    def render(self) -> tuple[str, ...] | None:
-        """The last slate of each row as text, where `render_mode` is `"ansi"`."""
-        if self.render_mode is None:
-            return None
-        return tuple(slate_text(self.batch, row, self.catalogue) for row in range(self.num_envs))
+    def render(self) -> tuple[Any, ...] | None:
+        """The last slate of each row: text under `"ansi"`, pictures (height, 720, 3) uint8 under `"rgb_array"`.
+
+        A row whose next shopper is there already, as after an end under SAME_STEP, shows that one.
+
+        Raises:
+            gymnasium.error.ResetNeeded: before the first `reset`.
+        """
+        frames = rendered(self.batch, self.render_mode, self.catalogue)
+        return None if frames is None else tuple(frames)
 
     def _refuse_ended(self) -> None:
         if not self.batch.started:
