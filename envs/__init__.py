@@ -2,7 +2,7 @@
 
 import gymnasium as gym
 
-from .rewards import REWARDS, RewardMix
+from .rewards import REWARDS, RewardMix, SlateOutcome
 from .shop import ShopEnv
 from .spaces import SlateSpace
 from .vector import ShopVectorEnv
@@ -14,4 +14,4 @@ gym.register(
     vector_entry_point="slatewise.envs.vector:ShopVectorEnv",
 )
 
-__all__ = ["REWARDS", "RewardMix", "ShopEnv", "ShopVectorEnv", "SlateSpace"]
+__all__ = ["REWARDS", "RewardMix", "ShopEnv", "ShopVectorEnv", "SlateOutcome", "SlateSpace"]

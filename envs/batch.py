@@ -5,77 +5,29 @@ Shapes: B rows (shoppers), n some of them, K slots, T tokens, H tokens kept in a
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
 import torch
-from gymnasium.spaces import Box
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from ..datasets.schema import N_EVENTS
 from ..encoders.state import StateEncoder
 from ..simulators.shopper import Response, Shopper, without_repeats
 from .doubt import Doubt
-from .rewards import RewardMix
+from .observations import candidate_space, history_spaces, is_plain, mask_space, parts_of, real
+from .recent import Recent
+from .retrieval import Retrieval
+from .rewards import SlateOutcome, paid
+from .settings import ShopSettings, as_mask
 from .spaces import SlateSpace
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float32]
 Bools = NDArray[np.bool_]
 Observation = Any
-"""(B, D) float32 under `observation="state"`, a dict of arrays under `"history"`."""
-ObservationKind = Literal["state", "history"]
-
-_LARGEST = float(np.finfo(np.float32).max)
-
-
-@dataclass(slots=True)
-class Recent:
-    """The last H tokens of each of B rows, left-aligned, oldest first, zeros after the end.
-
-    Attributes:
-        items: (B, H) int64. events: (B, H) int64. gaps: (B, H) float32 seconds. lengths: (B, 1) int64.
-        slates: (B, H, K) int64 the slate that each token answers, zeros where the shopper brought the token along.
-    """
-
-    items: Ints
-    events: Ints
-    gaps: Floats
-    lengths: Ints
-    slates: Ints
-
-    @classmethod
-    def empty(cls, rows: int, width: int, k: int) -> "Recent":
-        """No tokens yet."""
-        items, slates = np.zeros((rows, width), np.int64), np.zeros((rows, width, k), np.int64)
-        return cls(items, items.copy(), np.zeros((rows, width), np.float32), np.zeros((rows, 1), np.int64), slates)
-
-    def add(self, items: Ints, events: Ints, gaps: Floats, slates: Ints | None = None) -> None:
-        """Append one token; a row whose item is 0 stays as it was, a full one forgets its oldest.
-
-        Args:
-            items: (B,).
-            events: (B,).
-            gaps: (B,).
-            slates: (B, K) what the tokens answer; None for tokens brought along.
-        """
-        width = self.items.shape[1]
-        new = np.flatnonzero(items)
-        full = new[self.lengths[new, 0] == width]
-        for column in (self.items, self.events, self.gaps, self.slates):
-            column[full, :-1] = column[full, 1:]
-        place = np.minimum(self.lengths[new, 0], width - 1)
-        self.items[new, place], self.events[new, place], self.gaps[new, place] = items[new], events[new], gaps[new]
-        self.slates[new, place] = 0 if slates is None else slates[new]
-        self.lengths[new, 0] = place + 1
-
-    def put(self, rows: Ints, other: "Recent") -> None:
-        """Overwrite some rows with all rows of `other`."""
-        self.items[rows], self.events[rows] = other.items, other.events
-        self.gaps[rows], self.lengths[rows] = other.gaps, other.lengths
-        self.slates[rows] = other.slates
+"""(B, D) float32 under `observation="state"`, else a dict of arrays."""
 
 
 @dataclass(slots=True)
@@ -126,47 +78,57 @@ class ShopBatch:
         rows: number of shoppers, B, at least 1.
         shopper: who arrives and how they respond.
         encoder: turns what they do into the state an agent sees; over the same items as `shopper`.
-        k: slots in a slate, in [1, n_items].
-        reward: what a slate earns.
-        max_slates: slates after which an episode is truncated, at least 1.
-        observation: `"state"` or `"history"`.
-        history_len: tokens kept in a history observation, at least 1.
-        available: (n_items + 1,) bool, whether an item may be shown; entry 0 is passed over. All by default.
-        doubt: price of the disagreement of the shopper's ensemble (see `doubt.Doubt`), which is then a figure too;
-            0 tells it only, None not even.
+        settings: all the rest.
 
     Raises:
         ValueError: a setting is out of range, or the encoder knows another number of items than the shopper, or doubt
             is asked of a shopper without an ensemble.
     """
 
-    def __init__(
-        self,
-        rows: int,
-        shopper: Shopper,
-        encoder: StateEncoder,
-        k: int,
-        reward: RewardMix,
-        max_slates: int,
-        observation: ObservationKind,
-        history_len: int,
-        available: ArrayLike | None,
-        doubt: float | None = None,
-    ) -> None:
-        _check(rows, shopper, encoder, max_slates, observation, history_len)
-        self.doubt = None if doubt is None else Doubt.of(shopper, reward, doubt)
-        self.rows, self.shopper, self.encoder, self.reward = rows, shopper, encoder, reward
-        self.k, self.max_slates, self.history_len = k, max_slates, history_len
-        self.available = _as_mask(available, shopper.n_items)
-        self.action_space = SlateSpace(shopper.n_items, k, self.available)
-        self.observation_space = _space(observation, encoder.dim, shopper.n_items, history_len, k)
+    def __init__(self, rows: int, shopper: Shopper, encoder: StateEncoder, settings: ShopSettings) -> None:
+        _check(rows, shopper, encoder)
+        self.rows, self.shopper, self.encoder, self.settings = rows, shopper, encoder, settings
+        self.reward, self.k, self.max_slates = settings.reward, settings.k, settings.max_slates
+        self.doubt = None if settings.doubt is None else Doubt.of(shopper, settings.reward, settings.doubt)
+        self.available = as_mask(settings.available, shopper.n_items)
+        self.parts = parts_of(settings.observation, candidates=settings.candidates is not None)
+        self.retrieval = self._made_retrieval()
+        self.action_space = self._made_action_space()
+        self.observation_space = self._made_observation_space()
         self.slates = np.zeros(rows, np.int64)
         self.shopper_seeds = np.zeros(rows, np.int64)
         self.last: Turn | None = None
         self._shown_allowed = None if self.available is None else torch.from_numpy(self.available).to(shopper.device)
         self._encoder_device = encoder.item_vectors.device
-        self._tells_history = observation == "history"
+        self._plain = is_plain(settings.observation, self.parts)
+        self._candidates = torch.zeros(0)  # (B, M + 1) once shoppers have arrived, where there is retrieval
+        self._never = torch.zeros(rows, dtype=torch.bool, device=shopper.device)
+        self._no_days = torch.zeros(rows, device=shopper.device)
         self._here: Arrivals | None = None
+
+    def _made_retrieval(self) -> Retrieval | None:
+        size, retrieve = self.settings.candidates, self.settings.retrieve
+        return None if size is None else Retrieval(size, self.encoder, self.shopper.prices, self.available, retrieve)
+
+    def _made_action_space(self) -> SlateSpace:
+        if self.retrieval is not None and self.settings.by_place:
+            return SlateSpace(self.retrieval.size, self.k)
+        return SlateSpace(self.shopper.n_items, self.k, self.available)
+
+    def _made_observation_space(self) -> gym.Space[Any]:
+        parts, state, settings = self.parts, real(self.encoder.dim), self.settings
+        if is_plain(settings.observation, parts):
+            return state
+        spaces: dict[str, gym.Space[Any]] = {"state": state}
+        if "history" in parts:
+            spaces |= history_spaces(self.shopper.n_items, settings.history_len, self.k)
+        if self.retrieval is not None:
+            spaces["candidates"] = candidate_space(self.shopper.n_items, self.retrieval.size)
+            if "candidate_features" in parts:
+                spaces["candidate_features"] = real((self.retrieval.size + 1) * self.retrieval.width)
+        if "action_mask" in parts:
+            spaces["action_mask"] = mask_space(self.k * (self.action_space.n_items + 1))
+        return gym.spaces.Dict(spaces)
 
     @property
     def started(self) -> bool:
@@ -184,7 +146,7 @@ class ShopBatch:
         """Shoppers of these seeds, (n,), as they are when they arrive."""
         state = self.shopper.reset(torch.from_numpy(seeds).to(self.shopper.device))
         memory = self.encoder.start(len(seeds))
-        recent = Recent.empty(len(seeds), self.history_len, self.k) if self._tells_history else None
+        recent = Recent.empty(len(seeds), self.settings.history_len, self.k) if "history" in self.parts else None
         came = state.arrival
         for place in range(int(came.lengths.max())):
             token = came.items[:, place], came.events[:, place], came.gaps[:, place]
@@ -206,6 +168,18 @@ class ShopBatch:
             self._here.put(rows, arrivals)
         self.slates[rows] = 0
         self.shopper_seeds[rows] = seeds
+        self._retrieve(rows)
+
+    def _retrieve(self, rows: Ints | None = None) -> None:
+        """Look for the candidates of some rows, or all, anew."""
+        if self.retrieval is None:
+            return
+        states = self.here.memory.state
+        if rows is None or len(rows) == self.rows:
+            self._candidates = self.retrieval.find(states)
+        else:
+            places = torch.from_numpy(rows).to(states.device)
+            self._candidates[places] = self.retrieval.find(states[places])
 
     def _append(
         self,
@@ -226,10 +200,10 @@ class ShopBatch:
         """Show a slate to each shopper.
 
         Args:
-            slates: (B, K) integers in [0, n_items], best place first.
+            slates: (B, K) integers in [0, n_items], best place first; or, by places, in [0, M].
 
         Raises:
-            ValueError: another shape, no integers, or an item that does not exist.
+            ValueError: another shape, no integers, or an item or a place that does not exist.
         """
         here, slate = self.here, self._legal(slates)
         gap = here.state.gap.clone()  # the token's gap; `respond` uses the state up
@@ -239,11 +213,12 @@ class ShopBatch:
         self.slates += 1
         terminated = _numpy(response.left)
         truncated = (self.slates >= self.max_slates) & ~terminated
-        rewards = _numpy(self.reward(response)).astype(np.float64)
+        rewards = paid(self.reward, SlateOutcome(slate, response, self._never, self._no_days))
         figures = _figures(slate, response)
         if self.doubt is not None and doubt is not None:
             figures["doubt"] = doubt
             rewards = rewards - self.doubt.price * doubt
+        self._retrieve()
         self.last = Turn(slate, response, rewards, terminated, truncated, figures)
         return self.last
 
@@ -253,31 +228,81 @@ class ShopBatch:
             raise ValueError(
                 f"slates must be integers of shape ({self.rows}, {self.k}), got {array.dtype} of shape {array.shape}"
             )
-        if array.min() < 0 or array.max() > self.shopper.n_items:
-            strange = array[(array < 0) | (array > self.shopper.n_items)][0]
-            raise ValueError(f"slates hold items in [0, {self.shopper.n_items}], 0 an empty slot, got {strange}")
+        most = self.action_space.n_items
+        if array.min() < 0 or array.max() > most:
+            strange = array[(array < 0) | (array > most)][0]
+            named = "places of candidates" if self.settings.by_place else "items"
+            raise ValueError(f"slates hold {named} in [0, {most}], 0 an empty slot, got {strange}")
         slate = torch.from_numpy(array.astype(np.int64)).to(self.shopper.device)
+        if self.settings.by_place:
+            slate = self._candidates.to(slate.device).gather(1, slate)
         if _may_repeat(array):
             slate = without_repeats(slate)
         return slate if self._shown_allowed is None else slate * self._shown_allowed[slate]
 
+    def masks(self, rows: Ints | None = None) -> Bools:
+        """(B, n + 1) whether each item, or place, can be shown; entry 0, an empty slot, always is."""
+        if self.settings.by_place:
+            found = _numpy(
+                self._candidates
+                if rows is None
+                else self._candidates[torch.from_numpy(rows).to(self._candidates.device)]
+            )
+            masks = found > 0
+        else:
+            count = self.rows if rows is None else len(rows)
+            able = np.ones(self.shopper.n_items + 1, np.bool_) if self.available is None else self.available
+            masks = np.tile(able, (count, 1))
+        masks[:, 0] = True
+        return masks
+
+    def action_masks(self, rows: Ints | None = None) -> Bools:
+        """(B, K * (n + 1)) the masks once for each slot, as sb3-contrib lays them out for a `MultiDiscrete`."""
+        return np.tile(self.masks(rows), (1, self.k))
+
+    def candidates(self) -> Ints:
+        """(B, M + 1) the candidates now, best first; entry 0, and those left over at the end, are 0.
+
+        Raises:
+            ValueError: there is no retrieval.
+        """
+        if self.retrieval is None:
+            raise ValueError("there are no candidates; make the environment with candidates=, how many to retrieve")
+        return _numpy(self._candidates).copy()
+
     def observe(self, rows: Ints | None = None, out: Observation | None = None) -> Observation:
         """What the agent sees of some rows, or all: arrays of its own, or those of `out`, overwritten."""
-        states, recent = self.here.memory.state, self.here.recent
-        states = _numpy(states if rows is None else states[torch.from_numpy(rows).to(states.device)])
-        if recent is None:
-            return np.clip(states, -1.0, 1.0, out=out)  # rounding may carry a unit vector's entry past 1
-        chosen = slice(None) if rows is None else rows
-        seen = {"events": recent.events, "gaps": recent.gaps, "items": recent.items, "lengths": recent.lengths}
-        seen["slates"] = recent.slates.reshape(len(recent.slates), -1)
+        states = self.here.memory.state
+        states = states if rows is None else states[torch.from_numpy(rows).to(states.device)]
+        if self._plain:
+            return np.clip(_numpy(states), -1.0, 1.0, out=out)  # rounding may carry a unit vector's entry past 1
+        seen = self._told(states, rows)
         if out is None:
-            out = {name: np.array(column[chosen]) for name, column in seen.items()}
-            out["state"] = np.clip(states, -1.0, 1.0)
+            out = {name: np.array(column) for name, column in seen.items()}
+            out["state"] = np.clip(_numpy(states), -1.0, 1.0)
             return out
         for name, column in seen.items():
-            np.copyto(out[name], column[chosen])
-        np.clip(states, -1.0, 1.0, out=out["state"])
+            np.copyto(out[name], column)
+        np.clip(_numpy(states), -1.0, 1.0, out=out["state"])
         return out
+
+    @torch.no_grad()
+    def _told(self, states: Tensor, rows: Ints | None) -> dict[str, NDArray[Any]]:
+        """All parts of an observation but the state; arrays may be the batch's own."""
+        chosen, recent = slice(None) if rows is None else rows, self.here.recent
+        told: dict[str, NDArray[Any]] = {}
+        if recent is not None:
+            told = {"events": recent.events, "gaps": recent.gaps, "items": recent.items, "lengths": recent.lengths}
+            told["slates"] = recent.slates.reshape(len(recent.slates), -1)
+            told = {name: column[chosen] for name, column in told.items()}
+        if self.retrieval is not None:
+            found = self._candidates[chosen if rows is None else torch.from_numpy(rows).to(states.device)]
+            told["candidates"] = _numpy(found)
+            if "candidate_features" in self.parts:
+                told["candidate_features"] = _numpy(self.retrieval.features(states, found).flatten(1))
+        if "action_mask" in self.parts:
+            told["action_mask"] = self.action_masks(rows).astype(np.int8)
+        return told
 
 
 def _may_repeat(slates: NDArray[Any]) -> bool:
@@ -305,45 +330,9 @@ def _numpy(tensor: Tensor) -> NDArray[Any]:
     return tensor.detach().cpu().numpy()
 
 
-def _as_mask(available: ArrayLike | None, n_items: int) -> Bools | None:
-    if available is None:
-        return None
-    mask = np.array(available, dtype=np.bool_)
-    if mask.shape != (n_items + 1,):
-        raise ValueError(
-            f"available must have shape ({n_items + 1},), an entry an item and one for 0, got {mask.shape}"
-        )
-    mask[0] = False
-    if not mask.any():
-        raise ValueError("no item is available; there is nothing to show")
-    return mask
-
-
-def _space(observation: ObservationKind, dim: int, n_items: int, history_len: int, k: int) -> gym.Space[Any]:
-    state = Box(-1.0, 1.0, (dim,), np.float32)
-    if observation == "state":
-        return state
-    return gym.spaces.Dict(
-        {
-            "events": Box(0, N_EVENTS - 1, (history_len,), np.int64),  # pyright: ignore[reportArgumentType]
-            "gaps": Box(0.0, _LARGEST, (history_len,), np.float32),
-            "items": Box(0, n_items, (history_len,), np.int64),  # pyright: ignore[reportArgumentType]
-            "lengths": Box(0, history_len, (1,), np.int64),  # pyright: ignore[reportArgumentType]
-            # Flat, since stable-baselines3 warns of any box that is neither a vector nor an image.
-            "slates": Box(0, n_items, (history_len * k,), np.int64),  # pyright: ignore[reportArgumentType]
-            "state": state,
-        }
-    )
-
-
-def _check(
-    rows: int, shopper: Shopper, encoder: StateEncoder, max_slates: int, observation: str, history_len: int
-) -> None:
-    for name, value in (("num_envs", rows), ("max_slates", max_slates), ("history_len", history_len)):
-        if value < 1:
-            raise ValueError(f"{name} must be at least 1, got {value}")
-    if observation not in ("state", "history"):
-        raise ValueError(f"observation must be 'state' or 'history', got {observation!r}")
+def _check(rows: int, shopper: Shopper, encoder: StateEncoder) -> None:
+    if rows < 1:
+        raise ValueError(f"num_envs must be at least 1, got {rows}")
     if encoder.n_items != shopper.n_items:
         raise ValueError(
             f"the encoder knows {encoder.n_items} items and the shopper {shopper.n_items}; make both from one catalogue"

@@ -1,6 +1,6 @@
 """One shopper as a plain Gymnasium environment: a row of the batch that `ShopVectorEnv` computes."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import gymnasium as gym
@@ -10,11 +10,12 @@ from numpy.typing import ArrayLike, NDArray
 from ..datasets.catalogue import Catalogue
 from ..encoders.state import StateEncoder
 from ..simulators.shopper import Shopper
-from .batch import Observation, ObservationKind, ShopBatch
+from .batch import Observation, ShopBatch
 from .defaults import DEFAULT_K, DEFAULT_MAX_SLATES, parts
 from .render import RENDER_MODES, checked_mode, rendered
-from .rewards import RewardMix
+from .rewards import RewardMix, SlateOutcome, reward_of
 from .seeds import SeedStreams
+from .settings import ActionKind, ObservationKind, Retrieve, ShopSettings
 
 
 class ShopEnv(gym.Env[Observation, NDArray[np.int64]]):
@@ -23,26 +24,37 @@ class ShopEnv(gym.Env[Observation, NDArray[np.int64]]):
     ## Action Space
     `SlateSpace`, that is `MultiDiscrete([n_items + 1] * k)` sampled without repeats: dense item indices, best place
     first. 0 leaves a slot empty, and so do an item's second place and an unavailable item: every action is legal.
+    With `candidates=M` a slate names places in the list of candidates instead, `MultiDiscrete([M + 1] * k)`: place p is
+    the item `observation["candidates"][p]`, places count from 1, and 0 leaves a slot empty (`actions="items"` names
+    items all the same). `action_masks()`, (k * (n + 1),) bool for a space of n + 1 choices a slot, says which choices
+    do what they say, in the layout of sb3-contrib: an unavailable item and an empty place do not, 0 always does.
     ## Observation Space
-    `observation="state"`: `Box(-1, 1, (d,), float32)`, the encoder's state of what the shopper did so far.
-    `observation="history"`: a `Dict` with the last `history_len` (H) tokens, left-aligned, oldest first, then zeros:
+    `observation="state"`: `Box(-1, 1, (d,), float32)`, the encoder's state of what the shopper did so far. The name of
+    another part, or several names, give a `Dict` with the state and these parts (M candidates, H = `history_len`):
 
-    | key | space | meaning |
+    | part | key and space | meaning |
     |---|---|---|
-    | `state` | `Box(-1, 1, (d,), float32)` | as above |
-    | `items` | `Box(0, n_items, (H,), int64)` | dense item index |
-    | `events` | `Box(0, 6, (H,), int64)` | deepest event, code of `datasets.schema.Event` |
-    | `gaps` | `Box(0, large, (H,), float32)` | seconds since the token before |
-    | `lengths` | `Box(0, H, (1,), int64)` | tokens held |
-    | `slates` | `Box(0, n_items, (H * k,), int64)` | `reshape(H, k)`: row t is the slate that token t answers |
+    | `state` | `state`: `Box(-1, 1, (d,), float32)` | as above; always there |
+    | `history` | `items`: `Box(0, n_items, (H,), int64)` | the last H tokens, oldest first, then zeros: item index |
+    | | `events`: `Box(0, 6, (H,), int64)` | their deepest event, code of `datasets.schema.Event` |
+    | | `gaps`: `Box(0, large, (H,), float32)` | seconds since the token before |
+    | | `lengths`: `Box(0, H, (1,), int64)` | tokens held |
+    | | `slates`: `Box(0, n_items, (H * k,), int64)` | `reshape(H, k)`: row t is the slate that token t answers |
+    | `candidates` | `candidates`: `Box(0, n_items, (M + 1,), int64)` | items retrieved, best first, from entry 1 |
+    | `candidate_features` | same: `Box(-1, 1, ((M + 1) * (2 + d),), float32)` | of each, see below |
+    | `action_mask` | same: `Box(0, 1, (k * (n + 1),), int8)` | `action_masks()`, where RLlib looks for it |
 
+    `candidates` are always there with `candidates=M`; entry 0, and those left over at the end, are 0. A row of
+    `candidate_features.reshape(M + 1, -1)` has the cosine of item and state, the rank of its price in [0, 1], and the
+    item's vector.
     `slates` has the slates as the shopper saw them, best place first; its row is zero for a token that the shopper
     brought along. A slate that was empty makes no token, and is not told.
     ## Rewards
-    The `reward` mix of what happened on this slate: by default 1 for a click and 5 more for a purchase. `info` has the
-    business figures: `clicked` (slot, -1 for none), `clicked_item` (0 for none), `carted`, `purchased`, `quantity`
-    (bought), `revenue` (in currency), `dwell` (seconds on this slate), `examined` (slots looked at), `doubt` where it
-    has a price; and, as after `reset`, `slates` (shown so far) and `shopper_seed`.
+    The `reward` of what happened on this slate: by default 1 for a click and 5 more for a purchase. It is a name of
+    `REWARDS`, a `RewardMix`, weights by name, or a function from a `SlateOutcome` of B shoppers to (B,) numbers. `info`
+    has the business figures: `clicked` (slot, -1 for none), `clicked_item` (0 for none), `carted`, `purchased`,
+    `quantity` (bought), `revenue` (in currency), `dwell` (seconds on this slate), `examined` (slots looked at), `doubt`
+    where it has a price; and, as after `reset`, `slates` (shown so far) and `shopper_seed`.
     ## Starting State
     A shopper drawn by the seed, who may have done something already. Episode e after `reset(seed=s)` meets a shopper
     that is a function of (s, e); `reset(options={"shopper_seeds": [n]})` names the shopper.
@@ -50,11 +62,12 @@ class ShopEnv(gym.Env[Observation, NDArray[np.int64]]):
     Terminated: the shopper left. Truncated: `max_slates` slates were shown, and the shopper would have stayed.
     ## Arguments
     `shopper` (Shopper, of the small known-truth shop), `encoder` (StateEncoder, `MeanEncoder` of the catalogue), `k`
-    (int, 5), `reward` (RewardMix, name, or weights by name, "clicks_and_purchases"), `max_slates` (int, 30),
-    `observation` ("state"), `history_len` (int, 20), `available` ((n_items + 1,) bool, all), `doubt` (None: how much
-    reward is taken off for each unit of it by which the shopper's ensemble disagrees about the slate; 0 tells it only),
-    `catalogue` (Catalogue, the shopper's: titles for `render`), `render_mode` (None; "ansi": text; "rgb_array": a
-    picture).
+    (int, 5), `reward` (see above, "clicks_and_purchases"), `max_slates` (int, 30), `observation` (see above, "state"),
+    `history_len` (int, 20), `available` ((n_items + 1,) bool, all), `doubt` (None: how much reward is taken off for
+    each unit of it by which the shopper's ensemble disagrees about the slate; 0 tells it only), `candidates` (None: how
+    many available items to retrieve in front of each slate), `retrieve` (states (B, d) -> scores (B, n_items + 1), the
+    encoder's `scores`), `actions` ("places" where there are candidates, else "items"), `catalogue` (Catalogue, the
+    shopper's: titles for `render`), `render_mode` (None; "ansi": text; "rgb_array": a picture).
     ## Version History
     - v0: first release.
     """
@@ -66,19 +79,33 @@ class ShopEnv(gym.Env[Observation, NDArray[np.int64]]):
         shopper: Shopper | None = None,
         encoder: StateEncoder | None = None,
         k: int = DEFAULT_K,
-        reward: RewardMix | str | Mapping[str, float] = "clicks_and_purchases",
+        reward: RewardMix | str | Mapping[str, float] | Callable[[SlateOutcome], Any] = "clicks_and_purchases",
         max_slates: int = DEFAULT_MAX_SLATES,
         *,
         observation: ObservationKind = "state",
         history_len: int = 20,
         available: ArrayLike | None = None,
         doubt: float | None = None,
+        candidates: int | None = None,
+        retrieve: Retrieve | None = None,
+        actions: ActionKind | None = None,
         catalogue: Catalogue | None = None,
         render_mode: str | None = None,
     ) -> None:
         shopper, encoder, self.catalogue = parts(shopper, encoder, catalogue)
-        mix = RewardMix.of(reward)
-        self.batch = ShopBatch(1, shopper, encoder, k, mix, max_slates, observation, history_len, available, doubt)
+        settings = ShopSettings(
+            k=k,
+            reward=reward_of(reward),
+            max_slates=max_slates,
+            observation=observation,
+            history_len=history_len,
+            available=available,
+            doubt=doubt,
+            candidates=candidates,
+            retrieve=retrieve,
+            actions=actions,
+        )
+        self.batch = ShopBatch(1, shopper, encoder, settings)
         self.action_space = self.batch.action_space
         self.observation_space = self.batch.observation_space
         self.render_mode = checked_mode(render_mode)
@@ -121,6 +148,16 @@ class ShopEnv(gym.Env[Observation, NDArray[np.int64]]):
         """
         frames = rendered(self.batch, self.render_mode, self.catalogue)
         return None if frames is None else frames[0]
+
+    def action_masks(self) -> NDArray[np.bool_]:
+        """(k * (n + 1),) bool as sb3-contrib reads them: for each slot, whether each action does what it says.
+
+        Raises:
+            gymnasium.error.ResetNeeded: before the first `reset`.
+        """
+        if not self.batch.started:
+            raise gym.error.ResetNeeded("call reset() before action_masks(): no shopper has arrived yet")
+        return self.batch.action_masks()[0]
 
     def _observation(self) -> Observation:
         seen = self.batch.observe()

@@ -1,6 +1,6 @@
 """The native batch: a Gymnasium vector environment of shoppers, computed at once instead of one by one."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import gymnasium as gym
@@ -12,11 +12,12 @@ from numpy.typing import ArrayLike, NDArray
 from ..datasets.catalogue import Catalogue
 from ..encoders.state import StateEncoder
 from ..simulators.shopper import Shopper
-from .batch import Bools, Ints, Observation, ObservationKind, ShopBatch, with_masks
+from .batch import Bools, Ints, Observation, ShopBatch, with_masks
 from .defaults import DEFAULT_K, DEFAULT_MAX_SLATES, parts
 from .render import RENDER_MODES, checked_mode, rendered
-from .rewards import RewardMix
+from .rewards import RewardMix, SlateOutcome, reward_of
 from .seeds import SeedStreams
+from .settings import ActionKind, ObservationKind, Retrieve, ShopSettings
 from .waiting import WaitingRoom
 
 _OPTIONS = ("reset_mask", "shopper_seeds")
@@ -60,13 +61,16 @@ class ShopVectorEnv(gym.vector.VectorEnv[Observation, NDArray[np.int64], NDArray
         shopper: Shopper | None = None,
         encoder: StateEncoder | None = None,
         k: int = DEFAULT_K,
-        reward: RewardMix | str | Mapping[str, float] = "clicks_and_purchases",
+        reward: RewardMix | str | Mapping[str, float] | Callable[[SlateOutcome], Any] = "clicks_and_purchases",
         max_slates: int = DEFAULT_MAX_SLATES,
         *,
         observation: ObservationKind = "state",
         history_len: int = 20,
         available: ArrayLike | None = None,
         doubt: float | None = None,
+        candidates: int | None = None,
+        retrieve: Retrieve | None = None,
+        actions: ActionKind | None = None,
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
         copy: bool = True,
         catalogue: Catalogue | None = None,
@@ -74,11 +78,19 @@ class ShopVectorEnv(gym.vector.VectorEnv[Observation, NDArray[np.int64], NDArray
         max_episode_steps: int | None = None,
     ) -> None:
         shopper, encoder, self.catalogue = parts(shopper, encoder, catalogue)
-        limit = (
-            max_slates if max_episode_steps is None else min(max_slates, max_episode_steps)
-        )  # `make_vec` passes the latter
-        mix = RewardMix.of(reward)
-        self.batch = ShopBatch(num_envs, shopper, encoder, k, mix, limit, observation, history_len, available, doubt)
+        settings = ShopSettings(
+            k=k,
+            reward=reward_of(reward),
+            max_slates=limited(max_slates, max_episode_steps),
+            observation=observation,
+            history_len=history_len,
+            available=available,
+            doubt=doubt,
+            candidates=candidates,
+            retrieve=retrieve,
+            actions=actions,
+        )
+        self.batch = ShopBatch(num_envs, shopper, encoder, settings)
         self.num_envs, self.copy, self.render_mode = num_envs, copy, checked_mode(render_mode)
         self.autoreset_mode = AutoresetMode(autoreset_mode)
         self.metadata = {**type(self).metadata, "autoreset_mode": self.autoreset_mode}
@@ -150,6 +162,16 @@ class ShopVectorEnv(gym.vector.VectorEnv[Observation, NDArray[np.int64], NDArray
         frames = rendered(self.batch, self.render_mode, self.catalogue)
         return None if frames is None else tuple(frames)
 
+    def action_masks(self) -> Bools:
+        """(num_envs, k * (n + 1)) bool, a row a shopper; see `ShopEnv.action_masks`.
+
+        Raises:
+            gymnasium.error.ResetNeeded: before the first `reset`.
+        """
+        if not self.batch.started:
+            raise gym.error.ResetNeeded("call reset() before action_masks(): no shopper has arrived yet")
+        return self.batch.action_masks()
+
     def _refuse_ended(self) -> None:
         if not self.batch.started:
             raise gym.error.ResetNeeded("call reset() before step(): no shopper has arrived yet")
@@ -185,6 +207,11 @@ class ShopVectorEnv(gym.vector.VectorEnv[Observation, NDArray[np.int64], NDArray
 
     def _episode(self) -> dict[str, NDArray[Any]]:
         return {"slates": self.batch.slates.copy(), "shopper_seed": self.batch.shopper_seeds.copy()}
+
+
+def limited(max_slates: int, max_episode_steps: int | None) -> int:
+    """The smaller limit; `gymnasium.make_vec` passes the latter on."""
+    return max_slates if max_episode_steps is None else min(max_slates, max_episode_steps)
 
 
 def _checked(options: Mapping[str, Any] | None, rows: int) -> dict[str, NDArray[Any]]:
