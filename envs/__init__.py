@@ -13,5 +13,11 @@ gym.register(
     entry_point="slatewise.envs.shop:ShopEnv",
     vector_entry_point="slatewise.envs.vector:ShopVectorEnv",
 )
+gym.register(
+    id="slatewise/Visits-v0",
+    entry_point="slatewise.envs.shop:ShopEnv",
+    vector_entry_point="slatewise.envs.vector:ShopVectorEnv",
+    kwargs={"visits": True, "observation": "context", "max_slates": 200},
+)
 
 __all__ = ["REWARDS", "RewardMix", "ShopEnv", "ShopVectorEnv", "SlateOutcome", "SlateSpace"]

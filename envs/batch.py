@@ -14,14 +14,16 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from ..encoders.state import StateEncoder
-from ..simulators.shopper import Response, Shopper, without_repeats
+from ..simulators.shopper import Response, Shopper
+from .context import context
 from .doubt import Doubt
-from .observations import candidate_space, history_spaces, is_plain, mask_space, parts_of, real
+from .observations import parts_of, space_of
 from .recent import Recent
-from .retrieval import Retrieval
 from .rewards import SlateOutcome, paid
-from .settings import ShopSettings, as_mask
-from .spaces import SlateSpace
+from .rows import rows_of
+from .settings import ShopSettings
+from .shelf import Shelf
+from .visits import DAY, Return, Visits
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float32]
@@ -90,45 +92,21 @@ class ShopBatch:
         self.rows, self.shopper, self.encoder, self.settings = rows, shopper, encoder, settings
         self.reward, self.k, self.max_slates = settings.reward, settings.k, settings.max_slates
         self.doubt = None if settings.doubt is None else Doubt.of(shopper, settings.reward, settings.doubt)
-        self.available = as_mask(settings.available, shopper.n_items)
-        self.parts = parts_of(settings.observation, candidates=settings.candidates is not None)
-        self.retrieval = self._made_retrieval()
-        self.action_space = self._made_action_space()
-        self.observation_space = self._made_observation_space()
+        self.parts = parts_of(settings)
+        self.shelf = Shelf(rows, shopper, encoder, settings)
+        self.available, self.action_space = self.shelf.available, self.shelf.action_space
+        self.observation_space = space_of(self.parts, settings, self.shelf, encoder.dim)
         self.slates = np.zeros(rows, np.int64)
         self.shopper_seeds = np.zeros(rows, np.int64)
         self.last: Turn | None = None
-        self._shown_allowed = None if self.available is None else torch.from_numpy(self.available).to(shopper.device)
         self._encoder_device = encoder.item_vectors.device
-        self._plain = is_plain(settings.observation, self.parts)
-        self._candidates = torch.zeros(0)  # (B, M + 1) once shoppers have arrived, where there is retrieval
-        self._never = torch.zeros(rows, dtype=torch.bool, device=shopper.device)
-        self._no_days = torch.zeros(rows, device=shopper.device)
+        limits = settings.max_visits, settings.max_days, settings.day_discount
+        self.visits = Visits(rows, shopper, *limits) if settings.visits else None
+        self._nobody = Return.never(rows, shopper.device)
+        self._pause = torch.zeros(rows, device=shopper.device)  # seconds since the last visit, until a token tells it
+        self._idle = np.zeros(rows, np.int64)  # slates since the last click
+        self._bought = np.zeros(rows, np.int64)  # slates of the episode that sold something
         self._here: Arrivals | None = None
-
-    def _made_retrieval(self) -> Retrieval | None:
-        size, retrieve = self.settings.candidates, self.settings.retrieve
-        return None if size is None else Retrieval(size, self.encoder, self.shopper.prices, self.available, retrieve)
-
-    def _made_action_space(self) -> SlateSpace:
-        if self.retrieval is not None and self.settings.by_place:
-            return SlateSpace(self.retrieval.size, self.k)
-        return SlateSpace(self.shopper.n_items, self.k, self.available)
-
-    def _made_observation_space(self) -> gym.Space[Any]:
-        parts, state, settings = self.parts, real(self.encoder.dim), self.settings
-        if is_plain(settings.observation, parts):
-            return state
-        spaces: dict[str, gym.Space[Any]] = {"state": state}
-        if "history" in parts:
-            spaces |= history_spaces(self.shopper.n_items, settings.history_len, self.k)
-        if self.retrieval is not None:
-            spaces["candidates"] = candidate_space(self.shopper.n_items, self.retrieval.size)
-            if "candidate_features" in parts:
-                spaces["candidate_features"] = real((self.retrieval.size + 1) * self.retrieval.width)
-        if "action_mask" in parts:
-            spaces["action_mask"] = mask_space(self.k * (self.action_space.n_items + 1))
-        return gym.spaces.Dict(spaces)
 
     @property
     def started(self) -> bool:
@@ -144,14 +122,24 @@ class ShopBatch:
     @torch.no_grad()
     def prepare(self, seeds: Ints) -> Arrivals:
         """Shoppers of these seeds, (n,), as they are when they arrive."""
-        state = self.shopper.reset(torch.from_numpy(seeds).to(self.shopper.device))
-        memory = self.encoder.start(len(seeds))
-        recent = Recent.empty(len(seeds), self.settings.history_len, self.k) if "history" in self.parts else None
-        came = state.arrival
+        named = torch.from_numpy(seeds).to(self.shopper.device)
+        state = self.shopper.reset(named if self.visits is None else self.visits.first(named))
+        return self._brought(Arrivals(state, *self._unknown(len(seeds))))
+
+    def _unknown(self, rows: int) -> tuple[Any, Recent | None]:
+        """What is remembered of shoppers who have done nothing."""
+        recent = Recent.empty(rows, self.settings.history_len, self.k) if "history" in self.parts else None
+        return self.encoder.start(rows), recent
+
+    def _brought(self, arrivals: Arrivals, pause: Tensor | None = None) -> Arrivals:
+        """Add the tokens that shoppers bring along, the first of them after a pause of (n,) seconds."""
+        came = arrivals.state.arrival
         for place in range(int(came.lengths.max())):
-            token = came.items[:, place], came.events[:, place], came.gaps[:, place]
-            memory = self._append(memory, recent, *token)
-        return Arrivals(state, memory, recent)
+            gaps = came.gaps[:, place]
+            gaps = gaps if pause is None or place else gaps + pause
+            token = came.items[:, place], came.events[:, place], gaps
+            arrivals.memory = self._append(arrivals.memory, arrivals.recent, *token)
+        return arrivals
 
     def arrive(self, rows: Ints, seeds: Ints, arrivals: Arrivals | None = None) -> None:
         """Shoppers take the places of some rows, (n,) each; the first time, of all rows in order.
@@ -167,19 +155,13 @@ class ShopBatch:
         else:
             self._here.put(rows, arrivals)
         self.slates[rows] = 0
+        self._idle[rows] = self._bought[rows] = 0
         self.shopper_seeds[rows] = seeds
-        self._retrieve(rows)
-
-    def _retrieve(self, rows: Ints | None = None) -> None:
-        """Look for the candidates of some rows, or all, anew."""
-        if self.retrieval is None:
-            return
-        states = self.here.memory.state
-        if rows is None or len(rows) == self.rows:
-            self._candidates = self.retrieval.find(states)
-        else:
-            places = torch.from_numpy(rows).to(states.device)
-            self._candidates[places] = self.retrieval.find(states[places])
+        if self.visits is not None:
+            self.shopper_seeds[rows] = self.visits.first(seeds)
+            self.visits.begin(rows)
+            self._pause[torch.from_numpy(rows).to(self._pause.device)] = 0.0
+        self.shelf.retrieve(self.here.memory.state, rows)
 
     def _append(
         self,
@@ -205,76 +187,61 @@ class ShopBatch:
         Raises:
             ValueError: another shape, no integers, or an item or a place that does not exist.
         """
-        here, slate = self.here, self._legal(slates)
-        gap = here.state.gap.clone()  # the token's gap; `respond` uses the state up
+        here, slate = self.here, self.shelf.legal(slates)
+        gap = here.state.gap + self._pause  # the token's gap; `respond` uses the state up
         doubt = None if self.doubt is None else self.doubt.about(here.state, slate)
         response, here.state = self.shopper.respond(here.state, slate)
-        here.memory = self._append(here.memory, here.recent, *response.tokens(slate), gap, slate)
-        self.slates += 1
-        terminated = _numpy(response.left)
-        truncated = (self.slates >= self.max_slates) & ~terminated
-        rewards = paid(self.reward, SlateOutcome(slate, response, self._never, self._no_days))
+        items, events = response.tokens(slate)
+        here.memory = self._append(here.memory, here.recent, items, events, gap, slate)
         figures = _figures(slate, response)
+        self.slates += 1
+        self._idle = np.where(figures["clicked"] < 0, self._idle + 1, 0)
+        self._bought += figures["purchased"]
+        back = self._nobody if self.visits is None else self.visits.after(here.state, response)
+        came = _numpy(back.came)
+        terminated = _numpy(response.left) & ~came
+        truncated = ((self.slates >= self.max_slates) | back.late) & ~terminated
+        rewards = paid(self.reward, SlateOutcome(slate, response, back.came, back.days))
         if self.doubt is not None and doubt is not None:
             figures["doubt"] = doubt
             rewards = rewards - self.doubt.price * doubt
-        self._retrieve()
+        if self.visits is not None:
+            rewards = rewards * self.visits.worth
+            figures |= {"returned": came, "days_away": _numpy(back.days), "discount": self.visits.worth}
+            self._pause = torch.where(items > 0, 0.0, self._pause)
+            self._come_again(np.flatnonzero(came), _numpy(back.days))
+        self.shelf.retrieve(here.memory.state)
         self.last = Turn(slate, response, rewards, terminated, truncated, figures)
         return self.last
 
-    def _legal(self, slates: ArrayLike) -> Tensor:
-        array = np.asarray(slates)
-        if array.shape != (self.rows, self.k) or array.dtype.kind not in "iu":
-            raise ValueError(
-                f"slates must be integers of shape ({self.rows}, {self.k}), got {array.dtype} of shape {array.shape}"
-            )
-        most = self.action_space.n_items
-        if array.min() < 0 or array.max() > most:
-            strange = array[(array < 0) | (array > most)][0]
-            named = "places of candidates" if self.settings.by_place else "items"
-            raise ValueError(f"slates hold {named} in [0, {most}], 0 an empty slot, got {strange}")
-        slate = torch.from_numpy(array.astype(np.int64)).to(self.shopper.device)
-        if self.settings.by_place:
-            slate = self._candidates.to(slate.device).gather(1, slate)
-        if _may_repeat(array):
-            slate = without_repeats(slate)
-        return slate if self._shown_allowed is None else slate * self._shown_allowed[slate]
-
-    def masks(self, rows: Ints | None = None) -> Bools:
-        """(B, n + 1) whether each item, or place, can be shown; entry 0, an empty slot, always is."""
-        if self.settings.by_place:
-            found = _numpy(
-                self._candidates
-                if rows is None
-                else self._candidates[torch.from_numpy(rows).to(self._candidates.device)]
-            )
-            masks = found > 0
+    def _come_again(self, rows: Ints, days: Floats) -> None:
+        """The next visits of some rows begin; (B,) says how many days after the last ones."""
+        if self.visits is None or not len(rows):
+            return
+        state = self.visits.next(self.here.state, rows, days[rows])
+        pause = torch.from_numpy(days[rows] * np.float32(DAY)).to(self._pause.device)
+        if self.settings.remembers:
+            memory, recent = rows_of(self.here.memory, rows), rows_of(self.here.recent, rows)
+            arrivals = self._brought(Arrivals(state, memory, recent), pause)
+            told = state.arrival.lengths.to(pause.device) > 0
+            self._pause[torch.from_numpy(rows).to(pause.device)] = torch.where(told, 0.0, pause)
         else:
-            count = self.rows if rows is None else len(rows)
-            able = np.ones(self.shopper.n_items + 1, np.bool_) if self.available is None else self.available
-            masks = np.tile(able, (count, 1))
-        masks[:, 0] = True
-        return masks
+            arrivals = self._brought(Arrivals(state, *self._unknown(len(rows))))
+        self.here.put(rows, arrivals)
+        self._idle[rows] = 0
 
-    def action_masks(self, rows: Ints | None = None) -> Bools:
-        """(B, K * (n + 1)) the masks once for each slot, as sb3-contrib lays them out for a `MultiDiscrete`."""
-        return np.tile(self.masks(rows), (1, self.k))
-
-    def candidates(self) -> Ints:
-        """(B, M + 1) the candidates now, best first; entry 0, and those left over at the end, are 0.
-
-        Raises:
-            ValueError: there is no retrieval.
-        """
-        if self.retrieval is None:
-            raise ValueError("there are no candidates; make the environment with candidates=, how many to retrieve")
-        return _numpy(self._candidates).copy()
+    def episode(self) -> dict[str, NDArray[Any]]:
+        """(B,) each: where the episodes stand, as `info` tells it."""
+        told: dict[str, NDArray[Any]] = {"slates": self.slates.copy(), "shopper_seed": self.shopper_seeds.copy()}
+        if self.visits is not None:
+            told |= {"visit": self.visits.visit.copy(), "day": self.visits.day.copy()}
+        return told
 
     def observe(self, rows: Ints | None = None, out: Observation | None = None) -> Observation:
         """What the agent sees of some rows, or all: arrays of its own, or those of `out`, overwritten."""
         states = self.here.memory.state
         states = states if rows is None else states[torch.from_numpy(rows).to(states.device)]
-        if self._plain:
+        if not isinstance(self.observation_space, gym.spaces.Dict):
             return np.clip(_numpy(states), -1.0, 1.0, out=out)  # rounding may carry a unit vector's entry past 1
         seen = self._told(states, rows)
         if out is None:
@@ -295,20 +262,29 @@ class ShopBatch:
             told = {"events": recent.events, "gaps": recent.gaps, "items": recent.items, "lengths": recent.lengths}
             told["slates"] = recent.slates.reshape(len(recent.slates), -1)
             told = {name: column[chosen] for name, column in told.items()}
-        if self.retrieval is not None:
-            found = self._candidates[chosen if rows is None else torch.from_numpy(rows).to(states.device)]
+        if self.shelf.retrieval is not None:
+            found = self.shelf.candidates(rows)
             told["candidates"] = _numpy(found)
             if "candidate_features" in self.parts:
-                told["candidate_features"] = _numpy(self.retrieval.features(states, found).flatten(1))
+                told["candidate_features"] = _numpy(self.shelf.retrieval.features(states, found).flatten(1))
+        if "context" in self.parts:
+            told["context"] = self._context()[chosen]
         if "action_mask" in self.parts:
-            told["action_mask"] = self.action_masks(rows).astype(np.int8)
+            told["action_mask"] = self.shelf.action_masks(rows).astype(np.int8)
         return told
 
-
-def _may_repeat(slates: NDArray[Any]) -> bool:
-    """Whether some slate may hold an item twice: most policies' never do, and looking is cheaper than emptying."""
-    places = np.ascontiguousarray(slates.T)  # (K, B)
-    return any((places[apart:] == places[:-apart]).any() for apart in range(1, len(places)))
+    def _context(self) -> Floats:
+        state, visits, none = self.here.state, self.visits, np.zeros(self.rows)
+        day = getattr(state, "day", None)
+        return context(
+            slates=(self.slates / self.max_slates).astype(np.float32),
+            idle=self._idle,
+            gap=_numpy(state.gap + self._pause),
+            horizon=np.zeros((self.rows, 2)) if visits is None else visits.horizon,
+            days_away=none if visits is None else visits.days_away,
+            bought=self._bought,
+            day=None if day is None else _numpy(day),
+        )
 
 
 def _figures(slate: Tensor, response: Response) -> dict[str, NDArray[Any]]:

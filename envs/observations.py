@@ -10,35 +10,52 @@ import numpy as np
 from gymnasium.spaces import Box
 
 from ..datasets.schema import N_EVENTS
-from .settings import ObservationKind
+from .context import CONTEXT
+from .settings import ShopSettings
+from .shelf import Shelf
 
-PARTS = ("state", "history", "candidates", "candidate_features", "action_mask")
+PARTS = ("state", "history", "candidates", "candidate_features", "context", "action_mask")
 """What can be told; see `ShopEnv`, "Observation Space"."""
 _LARGEST = float(np.finfo(np.float32).max)
 
 
-def parts_of(observation: ObservationKind, *, candidates: bool) -> frozenset[str]:
+def parts_of(settings: ShopSettings) -> frozenset[str]:
     """The parts that an observation has; the state always, and the candidates where there are any.
 
     Raises:
         ValueError: no part of that name, or candidates where nothing is retrieved.
     """
+    observation, retrieves = settings.observation, settings.candidates is not None
     asked = {observation} if isinstance(observation, str) else set(observation)
     for name in sorted(asked):
         if name not in PARTS:
             raise ValueError(f"observation must be made of {', '.join(PARTS)}, got {name!r}")
-        if name.startswith("candidate") and not candidates:
+        if name.startswith("candidate") and not retrieves:
             raise ValueError(f"observation {name!r} needs candidates=, how many items to retrieve")
-    return frozenset(asked | {"state"} | ({"candidates"} if candidates else set()))
+    return frozenset(asked | {"state"} | ({"candidates"} if retrieves else set()))
 
 
-def is_plain(observation: ObservationKind, parts: frozenset[str]) -> bool:
-    """Whether an observation is the state itself, no dict with a state in it."""
-    return observation == "state" and parts == {"state"}
+def space_of(parts: frozenset[str], settings: ShopSettings, shelf: Shelf, dim: int) -> gym.Space[Any]:
+    """The space of observations with these parts; of states (dim,) alone where nothing but the state is asked for."""
+    if settings.observation == "state" and parts == {"state"}:
+        return _real(dim)
+    spaces: dict[str, gym.Space[Any]] = {"state": _real(dim)}
+    if "history" in parts:
+        spaces |= _history(shelf.n_items, settings.history_len, settings.k)
+    if shelf.retrieval is not None:
+        places = shelf.retrieval.size + 1
+        spaces["candidates"] = _whole(shelf.n_items, places)
+        if "candidate_features" in parts:
+            spaces["candidate_features"] = _real(places * shelf.retrieval.width)
+    if "context" in parts:
+        spaces["context"] = _real(len(CONTEXT))
+    if "action_mask" in parts:
+        choices = settings.k * (shelf.action_space.n_items + 1)
+        spaces["action_mask"] = Box(0, 1, (choices,), np.int8)  # pyright: ignore[reportArgumentType]
+    return gym.spaces.Dict(spaces)
 
 
-def history_spaces(n_items: int, history_len: int, k: int) -> dict[str, gym.Space[Any]]:
-    """Spaces of the last tokens, and of the slates that they answer."""
+def _history(n_items: int, history_len: int, k: int) -> dict[str, gym.Space[Any]]:
     return {
         "events": _whole(N_EVENTS - 1, history_len),
         "gaps": Box(0.0, _LARGEST, (history_len,), np.float32),
@@ -48,19 +65,8 @@ def history_spaces(n_items: int, history_len: int, k: int) -> dict[str, gym.Spac
     }
 
 
-def real(width: int) -> Box:
-    """(width,) float32 in [-1, 1]."""
+def _real(width: int) -> Box:
     return Box(-1.0, 1.0, (width,), np.float32)
-
-
-def candidate_space(n_items: int, size: int) -> Box:
-    """(size + 1,) int64 items, 0 for none."""
-    return _whole(n_items, size + 1)
-
-
-def mask_space(width: int) -> Box:
-    """(width,) int8, 1 where an action does what it says."""
-    return Box(0, 1, (width,), np.int8)  # pyright: ignore[reportArgumentType]
 
 
 def _whole(most: int, width: int) -> Box:

@@ -58,6 +58,11 @@ class RewardMix:
                 "every weight of the reward is 0; give click, cart, purchase, revenue or returned a weight"
             )
 
+    @property
+    def only_returns(self) -> bool:
+        """Whether nothing but return visits is paid."""
+        return not (self.click or self.cart or self.purchase or self.revenue)
+
     def __call__(self, response: Response, returned: Tensor | None = None) -> Tensor:
         """(B,) float32 reward of each shopper's slate; `returned`, (B,) bool, says who comes again after it."""
         total = self.revenue * response.revenue if self.revenue else torch.zeros_like(response.revenue)

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from .defaults import DEFAULT_K, DEFAULT_MAX_SLATES
-from .rewards import REWARDS, Reward
+from .rewards import REWARDS, Reward, RewardMix
 
 ObservationKind = str | Sequence[str]
 """`"state"`, or the parts of a dict; see `observations.PARTS`."""
@@ -46,11 +46,27 @@ class ShopSettings:
     """What ranks the items to retrieve; by default the encoder's `scores`."""
     actions: ActionKind | None = None
     """Whether a slate names items or places in the list of candidates; by default places where there is a list."""
+    visits: bool = False
+    """Whether an episode goes on over a shopper's visits."""
+    max_visits: int = 20
+    """Visits after which an episode is truncated, at least 1."""
+    max_days: float = 365.0
+    """Days from the first visit to the beginning of the last one at most, > 0."""
+    day_discount: float = 1.0
+    """What a reward keeps of its worth for every day since the first visit began, in (0, 1]."""
+    remembers: bool = False
+    """Whether the encoder's history goes on from visit to visit."""
 
     def __post_init__(self) -> None:
-        for name in ("max_slates", "history_len"):
+        for name in ("max_slates", "history_len", "max_visits"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if not self.max_days > 0:
+            raise ValueError(f"max_days must be above 0, got {self.max_days}")
+        if not 0 < self.day_discount <= 1:
+            raise ValueError(f"day_discount must be in (0, 1], got {self.day_discount}")
+        if not self.visits and isinstance(self.reward, RewardMix) and self.reward.only_returns:
+            raise ValueError("the reward pays for return visits alone, and there are none; give visits=True")
         if self.candidates is not None and self.candidates < self.k:
             raise ValueError(f"candidates must be at least k={self.k}, the slots they are for, got {self.candidates}")
         if self.actions not in (None, "items", "places"):

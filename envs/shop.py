@@ -5,6 +5,7 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+import torch
 from numpy.typing import ArrayLike, NDArray
 
 from ..datasets.catalogue import Catalogue
@@ -20,6 +21,13 @@ from .settings import ActionKind, ObservationKind, Retrieve, ShopSettings
 
 class ShopEnv(gym.Env[Observation, NDArray[np.int64]]):
     """A shopper sees one slate of `k` items per step, and clicks at most one.
+
+    One implementation, registered with different settings; what is set can be set anew in `gymnasium.make`:
+
+    | id | an episode is | settings |
+    |---|---|---|
+    | `slatewise/Shop-v0` | one visit | the defaults below |
+    | `slatewise/Visits-v0` | a shopper's visits | `visits=True, observation="context", max_slates=200` |
 
     ## Action Space
     `SlateSpace`, that is `MultiDiscrete([n_items + 1] * k)` sampled without repeats: dense item indices, best place
@@ -42,6 +50,7 @@ class ShopEnv(gym.Env[Observation, NDArray[np.int64]]):
     | | `slates`: `Box(0, n_items, (H * k,), int64)` | `reshape(H, k)`: row t is the slate that token t answers |
     | `candidates` | `candidates`: `Box(0, n_items, (M + 1,), int64)` | items retrieved, best first, from entry 1 |
     | `candidate_features` | same: `Box(-1, 1, ((M + 1) * (2 + d),), float32)` | of each, see below |
+    | `context` | same: `Box(-1, 1, (9,), float32)` | where visit and shopper stand, columns `context.CONTEXT` |
     | `action_mask` | same: `Box(0, 1, (k * (n + 1),), int8)` | `action_masks()`, where RLlib looks for it |
 
     `candidates` are always there with `candidates=M`; entry 0, and those left over at the end, are 0. A row of
@@ -55,19 +64,40 @@ class ShopEnv(gym.Env[Observation, NDArray[np.int64]]):
     has the business figures: `clicked` (slot, -1 for none), `clicked_item` (0 for none), `carted`, `purchased`,
     `quantity` (bought), `revenue` (in currency), `dwell` (seconds on this slate), `examined` (slots looked at), `doubt`
     where it has a price; and, as after `reset`, `slates` (shown so far) and `shopper_seed`.
+
+    With visits there are also `returned` (the slate ended the visit, and the shopper comes again), `days_away` (until
+    then) and `discount`, and, as after `reset`, `visit` (those before the one that goes on now) and `day` (on which it
+    began, counted from the first one). A reward of day d counts `day_discount ** d`, which is `discount`: a learner's
+    own discount goes by slates, and this one by the days between visits. At 1, the default, days cost nothing.
     ## Starting State
     A shopper drawn by the seed, who may have done something already. Episode e after `reset(seed=s)` meets a shopper
-    that is a function of (s, e); `reset(options={"shopper_seeds": [n]})` names the shopper.
+    that is a function of (s, e); `reset(options={"shopper_seeds": [n]})` names the shopper. With visits the low 40 bits
+    of n name it, and its first visit begins.
     ## Episode End
     Terminated: the shopper left. Truncated: `max_slates` slates were shown, and the shopper would have stayed.
+
+    With visits an episode goes on until the shopper has left and does not come again; how its visit went decides that.
+    Truncated is also where the next visit would be more than `max_visits`, or later than `max_days` after the first.
+    The step that ends a visit shows the beginning of the next one already: the encoder starts anew, as it was trained
+    and is served, unless the shop `remembers` (the first token's gap is then the days away). How long the shopper was
+    away is in `context`.
     ## Arguments
-    `shopper` (Shopper, of the small known-truth shop), `encoder` (StateEncoder, `MeanEncoder` of the catalogue), `k`
-    (int, 5), `reward` (see above, "clicks_and_purchases"), `max_slates` (int, 30), `observation` (see above, "state"),
-    `history_len` (int, 20), `available` ((n_items + 1,) bool, all), `doubt` (None: how much reward is taken off for
-    each unit of it by which the shopper's ensemble disagrees about the slate; 0 tells it only), `candidates` (None: how
-    many available items to retrieve in front of each slate), `retrieve` (states (B, d) -> scores (B, n_items + 1), the
-    encoder's `scores`), `actions` ("places" where there are candidates, else "items"), `catalogue` (Catalogue, the
-    shopper's: titles for `render`), `render_mode` (None; "ansi": text; "rgb_array": a picture).
+    - `shopper` (Shopper): who comes; of the small known-truth shop by default.
+    - `encoder` (StateEncoder): of the same items; `MeanEncoder` of the catalogue by default.
+    - `k` (int, 5): slots in a slate.
+    - `reward` ("clicks_and_purchases"): see above.
+    - `max_slates` (int, 30): slates of an episode at most.
+    - `observation` ("state"): see above. `history_len` (int, 20): tokens kept in a history.
+    - `available` ((n_items + 1,) bool, all): items that may be shown.
+    - `doubt` (None): how much reward is taken off for each unit of it by which the shopper's ensemble disagrees about
+      the slate; 0 tells it only.
+    - `candidates` (None): how many available items to retrieve in front of each slate. `retrieve` (states (B, d) ->
+      scores (B, n_items + 1)): by default the encoder's `scores`. `actions` ("places" or "items"): what slates name.
+    - `visits` (bool, False): whether a shopper's visits are one episode; it must come again by itself. `max_visits`
+      (int, 20), `max_days` (365), `day_discount` (1.0), `remembers` (bool, False): see above.
+    - `device` (None): where shopper and encoder must live, and defaults are made.
+    - `catalogue` (Catalogue): titles for `render`; the shopper's by default.
+    - `render_mode` (None): "ansi" for text, "rgb_array" for a picture.
     ## Version History
     - v0: first release.
     """
@@ -89,10 +119,16 @@ class ShopEnv(gym.Env[Observation, NDArray[np.int64]]):
         candidates: int | None = None,
         retrieve: Retrieve | None = None,
         actions: ActionKind | None = None,
+        visits: bool = False,
+        max_visits: int = 20,
+        max_days: float = 365.0,
+        day_discount: float = 1.0,
+        remembers: bool = False,
+        device: torch.device | str | None = None,
         catalogue: Catalogue | None = None,
         render_mode: str | None = None,
     ) -> None:
-        shopper, encoder, self.catalogue = parts(shopper, encoder, catalogue)
+        shopper, encoder, self.catalogue = parts(shopper, encoder, catalogue, visits=visits, device=device)
         settings = ShopSettings(
             k=k,
             reward=reward_of(reward),
@@ -104,6 +140,11 @@ class ShopEnv(gym.Env[Observation, NDArray[np.int64]]):
             candidates=candidates,
             retrieve=retrieve,
             actions=actions,
+            visits=visits,
+            max_visits=max_visits,
+            max_days=max_days,
+            day_discount=day_discount,
+            remembers=remembers,
         )
         self.batch = ShopBatch(1, shopper, encoder, settings)
         self.action_space = self.batch.action_space
@@ -157,14 +198,14 @@ class ShopEnv(gym.Env[Observation, NDArray[np.int64]]):
         """
         if not self.batch.started:
             raise gym.error.ResetNeeded("call reset() before action_masks(): no shopper has arrived yet")
-        return self.batch.action_masks()[0]
+        return self.batch.shelf.action_masks()[0]
 
     def _observation(self) -> Observation:
         seen = self.batch.observe()
         return {name: values[0] for name, values in seen.items()} if isinstance(seen, dict) else seen[0]
 
     def _episode(self) -> dict[str, Any]:
-        return {"slates": int(self.batch.slates[0]), "shopper_seed": int(self.batch.shopper_seeds[0])}
+        return {name: values[0].item() for name, values in self.batch.episode().items()}
 
 
 def _named_shopper(options: Mapping[str, Any] | None) -> NDArray[np.int64] | None:

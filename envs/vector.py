@@ -5,6 +5,7 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+import torch
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space, create_empty_array
 from numpy.typing import ArrayLike, NDArray
@@ -71,13 +72,19 @@ class ShopVectorEnv(gym.vector.VectorEnv[Observation, NDArray[np.int64], NDArray
         candidates: int | None = None,
         retrieve: Retrieve | None = None,
         actions: ActionKind | None = None,
+        visits: bool = False,
+        max_visits: int = 20,
+        max_days: float = 365.0,
+        day_discount: float = 1.0,
+        remembers: bool = False,
+        device: torch.device | str | None = None,
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
         copy: bool = True,
         catalogue: Catalogue | None = None,
         render_mode: str | None = None,
         max_episode_steps: int | None = None,
     ) -> None:
-        shopper, encoder, self.catalogue = parts(shopper, encoder, catalogue)
+        shopper, encoder, self.catalogue = parts(shopper, encoder, catalogue, visits=visits, device=device)
         settings = ShopSettings(
             k=k,
             reward=reward_of(reward),
@@ -89,6 +96,11 @@ class ShopVectorEnv(gym.vector.VectorEnv[Observation, NDArray[np.int64], NDArray
             candidates=candidates,
             retrieve=retrieve,
             actions=actions,
+            visits=visits,
+            max_visits=max_visits,
+            max_days=max_days,
+            day_discount=day_discount,
+            remembers=remembers,
         )
         self.batch = ShopBatch(num_envs, shopper, encoder, settings)
         self.num_envs, self.copy, self.render_mode = num_envs, copy, checked_mode(render_mode)
@@ -123,7 +135,7 @@ class ShopVectorEnv(gym.vector.VectorEnv[Observation, NDArray[np.int64], NDArray
         self.batch.arrive(rows, drawn if named is None else named[rows])
         self._room.forget(rows)
         self._ended[rows] = False
-        return self.batch.observe(out=self._buffer), with_masks(self._episode(), mask)
+        return self.batch.observe(out=self._buffer), with_masks(self.batch.episode(), mask)
 
     def step(self, actions: NDArray[np.int64]) -> tuple[Observation, NDArray[Any], Bools, Bools, dict[str, Any]]:
         """Show each shopper a slate, (num_envs, k).
@@ -148,7 +160,7 @@ class ShopVectorEnv(gym.vector.VectorEnv[Observation, NDArray[np.int64], NDArray
         if fresh.any():
             self._replace(np.flatnonzero(fresh), observation)
         infos |= with_masks(turn.figures, ~fresh)
-        infos |= with_masks(self._episode(), np.ones(self.num_envs, np.bool_))
+        infos |= with_masks(self.batch.episode(), np.ones(self.num_envs, np.bool_))
         return observation, rewards, terminated, truncated, infos
 
     def render(self) -> tuple[Any, ...] | None:
@@ -170,7 +182,7 @@ class ShopVectorEnv(gym.vector.VectorEnv[Observation, NDArray[np.int64], NDArray
         """
         if not self.batch.started:
             raise gym.error.ResetNeeded("call reset() before action_masks(): no shopper has arrived yet")
-        return self.batch.action_masks()
+        return self.batch.shelf.action_masks()
 
     def _refuse_ended(self) -> None:
         if not self.batch.started:
@@ -202,11 +214,8 @@ class ShopVectorEnv(gym.vector.VectorEnv[Observation, NDArray[np.int64], NDArray
         else:
             for row, seen in zip(rows.tolist(), observation[rows], strict=True):
                 last[row] = seen
-        final_info = with_masks({**figures, **self._episode()}, ended)
+        final_info = with_masks({**figures, **self.batch.episode()}, ended)
         return {"final_obs": last, "_final_obs": ended.copy(), "final_info": final_info, "_final_info": ended.copy()}
-
-    def _episode(self) -> dict[str, NDArray[Any]]:
-        return {"slates": self.batch.slates.copy(), "shopper_seed": self.batch.shopper_seeds.copy()}
 
 
 def limited(max_slates: int, max_episode_steps: int | None) -> int:
