@@ -13,6 +13,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from ..datasets.catalogue import Catalogue
 from ..encoders.state import StateEncoder
 from ..simulators.shopper import Response, Shopper
 from .context import context
@@ -21,6 +22,7 @@ from .observations import parts_of, space_of
 from .recent import Recent
 from .rewards import SlateOutcome, paid
 from .rows import rows_of
+from .search import Search
 from .settings import ShopSettings
 from .shelf import Shelf
 from .visits import DAY, Return, Visits
@@ -81,21 +83,30 @@ class ShopBatch:
         shopper: who arrives and how they respond.
         encoder: turns what they do into the state an agent sees; over the same items as `shopper`.
         settings: all the rest.
+        catalogue: what searches look in, where their vectors are not among the settings.
 
     Raises:
         ValueError: a setting is out of range, or the encoder knows another number of items than the shopper, or doubt
             is asked of a shopper without an ensemble.
     """
 
-    def __init__(self, rows: int, shopper: Shopper, encoder: StateEncoder, settings: ShopSettings) -> None:
+    def __init__(
+        self,
+        rows: int,
+        shopper: Shopper,
+        encoder: StateEncoder,
+        settings: ShopSettings,
+        catalogue: Catalogue | None = None,
+    ) -> None:
         _check(rows, shopper, encoder)
         self.rows, self.shopper, self.encoder, self.settings = rows, shopper, encoder, settings
         self.reward, self.k, self.max_slates = settings.reward, settings.k, settings.max_slates
         self.doubt = None if settings.doubt is None else Doubt.of(shopper, settings.reward, settings.doubt)
         self.parts = parts_of(settings)
+        self.search = Search(shopper, encoder, catalogue, settings.query_vectors) if settings.search else None
         self.shelf = Shelf(rows, shopper, encoder, settings)
         self.available, self.action_space = self.shelf.available, self.shelf.action_space
-        self.observation_space = space_of(self.parts, settings, self.shelf, encoder.dim)
+        self.observation_space = space_of(self.parts, settings, self.shelf, self.search, encoder.dim)
         self.slates = np.zeros(rows, np.int64)
         self.shopper_seeds = np.zeros(rows, np.int64)
         self.last: Turn | None = None
@@ -104,6 +115,7 @@ class ShopBatch:
         self.visits = Visits(rows, shopper, *limits) if settings.visits else None
         self._nobody = Return.never(rows, shopper.device)
         self._pause = torch.zeros(rows, device=shopper.device)  # seconds since the last visit, until a token tells it
+        self._asked = torch.zeros(rows, dtype=torch.int64, device=self._encoder_device)  # numbers of searches
         self._idle = np.zeros(rows, np.int64)  # slates since the last click
         self._bought = np.zeros(rows, np.int64)  # slates of the episode that sold something
         self._here: Arrivals | None = None
@@ -161,7 +173,22 @@ class ShopBatch:
             self.shopper_seeds[rows] = self.visits.first(seeds)
             self.visits.begin(rows)
             self._pause[torch.from_numpy(rows).to(self._pause.device)] = 0.0
-        self.shelf.retrieve(self.here.memory.state, rows)
+        self._hear(rows, arrivals.state)
+        self.shelf.retrieve(self._states(), rows)
+
+    def _hear(self, rows: Ints, state: Any) -> None:
+        """What shoppers who have just come, (n,) in these states, search for."""
+        if self.search is not None:
+            self._asked[torch.from_numpy(rows).to(self._asked.device)] = self.search.asked(state)
+
+    @torch.no_grad()
+    def _states(self, rows: Ints | None = None) -> Tensor:
+        """(n, D) the states that an agent is told, of some rows or all: turned towards what the shoppers search for."""
+        states, asked = self.here.memory.state, self._asked
+        if rows is not None:
+            places = torch.from_numpy(rows).to(states.device)
+            states, asked = states[places], asked[places]
+        return states if self.search is None else self.search.towards(states, asked)
 
     def _append(
         self,
@@ -175,7 +202,11 @@ class ShopBatch:
         if recent is not None:
             recent.add(_numpy(items), _numpy(events), _numpy(gaps), None if slate is None else _numpy(slate))
         to = self._encoder_device
-        return self.encoder.step(memory, items.to(to), events.to(to), gaps.to(to))
+        token = items.to(to), events.to(to), gaps.to(to)
+        if slate is None or self.search is None or not self.search.reads:
+            return self.encoder.step(memory, *token)
+        read: Any = self.encoder  # each slate answers the search
+        return read.step(memory, *token, self.search.vectors[self._asked])
 
     @torch.no_grad()
     def show(self, slates: ArrayLike) -> Turn:
@@ -210,7 +241,7 @@ class ShopBatch:
             figures |= {"returned": came, "days_away": _numpy(back.days), "discount": self.visits.worth}
             self._pause = torch.where(items > 0, 0.0, self._pause)
             self._come_again(np.flatnonzero(came), _numpy(back.days))
-        self.shelf.retrieve(here.memory.state)
+        self.shelf.retrieve(self._states())
         self.last = Turn(slate, response, rewards, terminated, truncated, figures)
         return self.last
 
@@ -228,6 +259,7 @@ class ShopBatch:
         else:
             arrivals = self._brought(Arrivals(state, *self._unknown(len(rows))))
         self.here.put(rows, arrivals)
+        self._hear(rows, state)
         self._idle[rows] = 0
 
     def episode(self) -> dict[str, NDArray[Any]]:
@@ -235,12 +267,13 @@ class ShopBatch:
         told: dict[str, NDArray[Any]] = {"slates": self.slates.copy(), "shopper_seed": self.shopper_seeds.copy()}
         if self.visits is not None:
             told |= {"visit": self.visits.visit.copy(), "day": self.visits.day.copy()}
+        if self.search is not None:
+            told["query"] = _numpy(self._asked).copy()
         return told
 
     def observe(self, rows: Ints | None = None, out: Observation | None = None) -> Observation:
         """What the agent sees of some rows, or all: arrays of its own, or those of `out`, overwritten."""
-        states = self.here.memory.state
-        states = states if rows is None else states[torch.from_numpy(rows).to(states.device)]
+        states = self._states(rows)
         if not isinstance(self.observation_space, gym.spaces.Dict):
             return np.clip(_numpy(states), -1.0, 1.0, out=out)  # rounding may carry a unit vector's entry past 1
         seen = self._told(states, rows)
@@ -269,6 +302,8 @@ class ShopBatch:
                 told["candidate_features"] = _numpy(self.shelf.retrieval.features(states, found).flatten(1))
         if "context" in self.parts:
             told["context"] = self._context()[chosen]
+        if "query" in self.parts and self.search is not None:
+            told["query"] = np.clip(_numpy(self.search.vectors[self._asked])[chosen], -1.0, 1.0)
         if "action_mask" in self.parts:
             told["action_mask"] = self.shelf.action_masks(rows).astype(np.int8)
         return told

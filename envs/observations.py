@@ -11,10 +11,11 @@ from gymnasium.spaces import Box
 
 from ..datasets.schema import N_EVENTS
 from .context import CONTEXT
+from .search import Search
 from .settings import ShopSettings
 from .shelf import Shelf
 
-PARTS = ("state", "history", "candidates", "candidate_features", "context", "action_mask")
+PARTS = ("state", "history", "candidates", "candidate_features", "context", "query", "action_mask")
 """What can be told; see `ShopEnv`, "Observation Space"."""
 _LARGEST = float(np.finfo(np.float32).max)
 
@@ -23,7 +24,7 @@ def parts_of(settings: ShopSettings) -> frozenset[str]:
     """The parts that an observation has; the state always, and the candidates where there are any.
 
     Raises:
-        ValueError: no part of that name, or candidates where nothing is retrieved.
+        ValueError: no part of that name, candidates where nothing is retrieved, or a query where nobody searches.
     """
     observation, retrieves = settings.observation, settings.candidates is not None
     asked = {observation} if isinstance(observation, str) else set(observation)
@@ -32,10 +33,14 @@ def parts_of(settings: ShopSettings) -> frozenset[str]:
             raise ValueError(f"observation must be made of {', '.join(PARTS)}, got {name!r}")
         if name.startswith("candidate") and not retrieves:
             raise ValueError(f"observation {name!r} needs candidates=, how many items to retrieve")
+        if name == "query" and not settings.search:
+            raise ValueError("observation 'query' needs search=True")
     return frozenset(asked | {"state"} | ({"candidates"} if retrieves else set()))
 
 
-def space_of(parts: frozenset[str], settings: ShopSettings, shelf: Shelf, dim: int) -> gym.Space[Any]:
+def space_of(
+    parts: frozenset[str], settings: ShopSettings, shelf: Shelf, search: Search | None, dim: int
+) -> gym.Space[Any]:
     """The space of observations with these parts; of states (dim,) alone where nothing but the state is asked for."""
     if settings.observation == "state" and parts == {"state"}:
         return _real(dim)
@@ -49,6 +54,8 @@ def space_of(parts: frozenset[str], settings: ShopSettings, shelf: Shelf, dim: i
             spaces["candidate_features"] = _real(places * shelf.retrieval.width)
     if "context" in parts:
         spaces["context"] = _real(len(CONTEXT))
+    if "query" in parts and search is not None:
+        spaces["query"] = _real(search.vectors.shape[1])
     if "action_mask" in parts:
         choices = settings.k * (shelf.action_space.n_items + 1)
         spaces["action_mask"] = Box(0, 1, (choices,), np.int8)  # pyright: ignore[reportArgumentType]

@@ -56,6 +56,10 @@ class ShopSettings:
     """What a reward keeps of its worth for every day since the first visit began, in (0, 1]."""
     remembers: bool = False
     """Whether the encoder's history goes on from visit to visit."""
+    search: bool = False
+    """Whether a shopper's search is told."""
+    query_vectors: ArrayLike | None = None
+    """(Q + 1, E) vectors of the shopper's `queries`, row 0 zero; see `search.Search`."""
 
     def __post_init__(self) -> None:
         for name in ("max_slates", "history_len", "max_visits"):
@@ -65,6 +69,8 @@ class ShopSettings:
             raise ValueError(f"max_days must be above 0, got {self.max_days}")
         if not 0 < self.day_discount <= 1:
             raise ValueError(f"day_discount must be in (0, 1], got {self.day_discount}")
+        if self.query_vectors is not None and not self.search:
+            raise ValueError("query_vectors are read where searches are told; give search=True")
         if not self.visits and isinstance(self.reward, RewardMix) and self.reward.only_returns:
             raise ValueError("the reward pays for return visits alone, and there are none; give visits=True")
         if self.candidates is not None and self.candidates < self.k:

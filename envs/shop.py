@@ -28,6 +28,7 @@ class ShopEnv(gym.Env[Observation, NDArray[np.int64]]):
     |---|---|---|
     | `slatewise/Shop-v0` | one visit | the defaults below |
     | `slatewise/Visits-v0` | a shopper's visits | `visits=True, observation="context", max_slates=200` |
+    | `slatewise/Search-v0` | one visit, to search | `search=True, observation="query"` |
 
     ## Action Space
     `SlateSpace`, that is `MultiDiscrete([n_items + 1] * k)` sampled without repeats: dense item indices, best place
@@ -51,6 +52,7 @@ class ShopEnv(gym.Env[Observation, NDArray[np.int64]]):
     | `candidates` | `candidates`: `Box(0, n_items, (M + 1,), int64)` | items retrieved, best first, from entry 1 |
     | `candidate_features` | same: `Box(-1, 1, ((M + 1) * (2 + d),), float32)` | of each, see below |
     | `context` | same: `Box(-1, 1, (9,), float32)` | where visit and shopper stand, columns `context.CONTEXT` |
+    | `query` | same: `Box(-1, 1, (E,), float32)` | vector of what the shopper searches for |
     | `action_mask` | same: `Box(0, 1, (k * (n + 1),), int8)` | `action_masks()`, where RLlib looks for it |
 
     `candidates` are always there with `candidates=M`; entry 0, and those left over at the end, are 0. A row of
@@ -58,6 +60,10 @@ class ShopEnv(gym.Env[Observation, NDArray[np.int64]]):
     item's vector.
     `slates` has the slates as the shopper saw them, best place first; its row is zero for a token that the shopper
     brought along. A slate that was empty makes no token, and is not told.
+
+    With `search` the state is turned towards what the shopper searches for, so that a policy which ranks by the state
+    answers the search; and so are candidates. `info["query"]` is the number of the search in `queries`. What a shopper
+    wants is as without it: the search tells what the visit is mostly about.
     ## Rewards
     The `reward` of what happened on this slate: by default 1 for a click and 5 more for a purchase. It is a name of
     `REWARDS`, a `RewardMix`, weights by name, or a function from a `SlateOutcome` of B shoppers to (B,) numbers. `info`
@@ -95,6 +101,9 @@ class ShopEnv(gym.Env[Observation, NDArray[np.int64]]):
       scores (B, n_items + 1)): by default the encoder's `scores`. `actions` ("places" or "items"): what slates name.
     - `visits` (bool, False): whether a shopper's visits are one episode; it must come again by itself. `max_visits`
       (int, 20), `max_days` (365), `day_discount` (1.0), `remembers` (bool, False): see above.
+    - `search` (bool, False): whether the shopper's search is told. `query_vectors` ((Q + 1, E)): of its `queries`,
+      zeros first, by the text encoder of a session encoder that was trained with searches; for other encoders in the
+      space of the items, by default the mean of those that match.
     - `device` (None): where shopper and encoder must live, and defaults are made.
     - `catalogue` (Catalogue): titles for `render`; the shopper's by default.
     - `render_mode` (None): "ansi" for text, "rgb_array" for a picture.
@@ -124,6 +133,8 @@ class ShopEnv(gym.Env[Observation, NDArray[np.int64]]):
         max_days: float = 365.0,
         day_discount: float = 1.0,
         remembers: bool = False,
+        search: bool = False,
+        query_vectors: ArrayLike | None = None,
         device: torch.device | str | None = None,
         catalogue: Catalogue | None = None,
         render_mode: str | None = None,
@@ -145,8 +156,10 @@ class ShopEnv(gym.Env[Observation, NDArray[np.int64]]):
             max_days=max_days,
             day_discount=day_discount,
             remembers=remembers,
+            search=search,
+            query_vectors=query_vectors,
         )
-        self.batch = ShopBatch(1, shopper, encoder, settings)
+        self.batch = ShopBatch(1, shopper, encoder, settings, self.catalogue)
         self.action_space = self.batch.action_space
         self.observation_space = self.batch.observation_space
         self.render_mode = checked_mode(render_mode)
@@ -189,6 +202,11 @@ class ShopEnv(gym.Env[Observation, NDArray[np.int64]]):
         """
         frames = rendered(self.batch, self.render_mode, self.catalogue)
         return None if frames is None else frames[0]
+
+    @property
+    def queries(self) -> tuple[str, ...]:
+        """Texts of the searches that `info["query"]` numbers; none where nobody searches."""
+        return () if self.batch.search is None else self.batch.search.texts
 
     def action_masks(self) -> NDArray[np.bool_]:
         """(k * (n + 1),) bool as sb3-contrib reads them: for each slot, whether each action does what it says.

@@ -77,6 +77,8 @@ class ShopVectorEnv(gym.vector.VectorEnv[Observation, NDArray[np.int64], NDArray
         max_days: float = 365.0,
         day_discount: float = 1.0,
         remembers: bool = False,
+        search: bool = False,
+        query_vectors: ArrayLike | None = None,
         device: torch.device | str | None = None,
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
         copy: bool = True,
@@ -101,8 +103,10 @@ class ShopVectorEnv(gym.vector.VectorEnv[Observation, NDArray[np.int64], NDArray
             max_days=max_days,
             day_discount=day_discount,
             remembers=remembers,
+            search=search,
+            query_vectors=query_vectors,
         )
-        self.batch = ShopBatch(num_envs, shopper, encoder, settings)
+        self.batch = ShopBatch(num_envs, shopper, encoder, settings, self.catalogue)
         self.num_envs, self.copy, self.render_mode = num_envs, copy, checked_mode(render_mode)
         self.autoreset_mode = AutoresetMode(autoreset_mode)
         self.metadata = {**type(self).metadata, "autoreset_mode": self.autoreset_mode}
@@ -173,6 +177,11 @@ class ShopVectorEnv(gym.vector.VectorEnv[Observation, NDArray[np.int64], NDArray
         """
         frames = rendered(self.batch, self.render_mode, self.catalogue)
         return None if frames is None else tuple(frames)
+
+    @property
+    def queries(self) -> tuple[str, ...]:
+        """Texts of the searches that `info["query"]` numbers; none where nobody searches."""
+        return () if self.batch.search is None else self.batch.search.texts
 
     def action_masks(self) -> Bools:
         """(num_envs, k * (n + 1)) bool, a row a shopper; see `ShopEnv.action_masks`.

@@ -16,7 +16,7 @@ from .logging_policies import PlackettLucePolicy
 from .oracle import BestSlates, best_slates, best_slates_by_trying, regrets, slate_values
 from .priors import RANGES, Priors
 from .realism import Realism, realism
-from .shopper import ComesAgain, Response, Shopper, ShopperState, TokenBatch, without_repeats
+from .shopper import ComesAgain, Response, Searches, Shopper, ShopperState, TokenBatch, without_repeats
 from .trees import TreeConfig
 
 __all__ = [
@@ -34,6 +34,7 @@ __all__ = [
     "Priors",
     "Realism",
     "Response",
+    "Searches",
     "Shopper",
     "ShopperState",
     "SlateLikelihood",

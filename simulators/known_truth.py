@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ..datasets.known_shop import YEAR, KnownShop
+from ..datasets.known_shop_words import AISLES
 from ..datasets.schema import Event
 from .known_truth_chances import depth_choice, logit
 from .known_truth_state import VISIT_BITS, KnownTruthState, visit_seed
@@ -156,20 +157,38 @@ class KnownTruthShopper:
 
     def _taste(self, seeds: Tensor, day: Tensor) -> tuple[Tensor, Tensor]:
         """Liking of categories (B, C) and weights of attributes (B, D + 3) of visits on these days (B,)."""
-        config = self.config
-        n, width = config.n_categories, config.style_width
-        lasting = normal(seeds & ((1 << VISIT_BITS) - 1), 0, _TASTE, n + width + 1)
-        liking = config.category_taste * (self._share_logits + 0.7 * lasting[:, :n])
-        if config.seasonality:
-            liking = liking + config.seasonality * torch.cos(2 * math.pi / YEAR * (day[:, None] - self._season_peak))
-        # The visit is about two categories, drawn by how much they are liked, the second less than the first.
-        wanted = (liking + gumbel(seeds, 0, _INTENT, n)).topk(min(2, n), dim=1).indices
+        config, n = self.config, self.config.n_categories
+        liking, lasting = self._lasting(seeds, day)
+        wanted = self._wanted(seeds, liking)
         strength = torch.tensor([1.0, 0.7], device=self.device)[: min(2, n)].expand(len(seeds), -1)
         liking = liking - config.category_taste * self._share_logits.mean()
         liking = liking.scatter_add(1, wanted, config.intent * strength)
         thrift = config.price_sensitivity * torch.exp(0.5 * lasting[:, -1:] - 0.125)  # mean 1 over shoppers
         quality, allure = torch.full_like(thrift, config.quality), torch.full_like(thrift, config.allure)
         return liking, torch.cat([config.style_taste * lasting[:, n:-1], quality, allure, -thrift], 1)
+
+    def _lasting(self, seeds: Tensor, day: Tensor) -> tuple[Tensor, Tensor]:
+        """Liking of categories (B, C) on these days before a visit is about any, and lasting taste (B, C + D + 1)."""
+        config, n = self.config, self.config.n_categories
+        lasting = normal(seeds & ((1 << VISIT_BITS) - 1), 0, _TASTE, n + config.style_width + 1)
+        liking = config.category_taste * (self._share_logits + 0.7 * lasting[:, :n])
+        if config.seasonality:
+            liking = liking + config.seasonality * torch.cos(2 * math.pi / YEAR * (day[:, None] - self._season_peak))
+        return liking, lasting
+
+    def _wanted(self, seeds: Tensor, liking: Tensor) -> Tensor:
+        """(B, 2) the categories that visits are about, drawn by how much they are liked, the second less wanted."""
+        n = self.config.n_categories
+        return (liking + gumbel(seeds, 0, _INTENT, n)).topk(min(2, n), dim=1).indices
+
+    @property
+    def queries(self) -> tuple[str, ...]:
+        """What shoppers search for: names of categories, by number; number 0 is no search."""
+        return "", *(name.lower() for name in list(AISLES)[: self.config.n_categories])
+
+    def searched(self, state: KnownTruthState) -> Tensor:
+        """(B,) int64 number in `queries` of what each shopper searches for: the category its visit is mostly about."""
+        return 1 + self._wanted(state.seed, self._lasting(state.seed, state.day)[0])[:, 0]
 
     def _arrive(self, state: KnownTruthState) -> tuple[TokenBatch, Tensor]:
         """Views of one to three different items, chosen among a few that are there, and the gap since the last.
