@@ -64,7 +64,7 @@ class Retrieval:
         """
         found = states.new_zeros((len(states), self.size + 1), dtype=torch.int64)
         for rows in torch.arange(len(states), device=states.device).split(max(1, _CELLS // len(self._hidden))):
-            scores = self._retrieve(states[rows])
+            scores = self._retrieve(states[rows]).to(states.device)
             if scores.shape != (len(rows), len(self._hidden)):
                 raise ValueError(
                     f"retrieve must give scores of shape ({len(rows)}, {len(self._hidden)}), got {tuple(scores.shape)}"
