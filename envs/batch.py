@@ -117,7 +117,9 @@ class ShopBatch:
         self._pause = torch.zeros(rows, device=shopper.device)  # seconds since the last visit, until a token tells it
         self._asked = torch.zeros(rows, dtype=torch.int64, device=self._encoder_device)  # numbers of searches
         self._idle = np.zeros(rows, np.int64)  # slates since the last click
-        self._bought = np.zeros(rows, np.int64)  # slates of the episode that sold something
+        self.totals = {name: np.zeros(rows, np.int64) for name in ("clicks", "carts", "purchases")}
+        """(B,) each: what the episodes have brought so far; sales in currency."""
+        self.totals["sales"] = np.zeros(rows)
         self._here: Arrivals | None = None
 
     @property
@@ -167,7 +169,9 @@ class ShopBatch:
         else:
             self._here.put(rows, arrivals)
         self.slates[rows] = 0
-        self._idle[rows] = self._bought[rows] = 0
+        self._idle[rows] = 0
+        for total in self.totals.values():
+            total[rows] = 0
         self.shopper_seeds[rows] = seeds
         if self.visits is not None:
             self.shopper_seeds[rows] = self.visits.first(seeds)
@@ -227,7 +231,7 @@ class ShopBatch:
         figures = _figures(slate, response)
         self.slates += 1
         self._idle = np.where(figures["clicked"] < 0, self._idle + 1, 0)
-        self._bought += figures["purchased"]
+        figures |= self._totals(figures)
         back = self._nobody if self.visits is None else self.visits.after(here.state, response)
         came = _numpy(back.came)
         terminated = _numpy(response.left) & ~came
@@ -244,6 +248,14 @@ class ShopBatch:
         self.shelf.retrieve(self._states())
         self.last = Turn(slate, response, rewards, terminated, truncated, figures)
         return self.last
+
+    def _totals(self, figures: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """(B,) each: what the episodes have brought, with these figures of a slate."""
+        self.totals["clicks"] += figures["clicked"] >= 0
+        self.totals["carts"] += figures["carted"]
+        self.totals["purchases"] += figures["purchased"]
+        self.totals["sales"] += figures["revenue"]
+        return {name: total.copy() for name, total in self.totals.items()}
 
     def _come_again(self, rows: Ints, days: Floats) -> None:
         """The next visits of some rows begin; (B,) says how many days after the last ones."""
@@ -317,7 +329,7 @@ class ShopBatch:
             gap=_numpy(state.gap + self._pause),
             horizon=np.zeros((self.rows, 2)) if visits is None else visits.horizon,
             days_away=none if visits is None else visits.days_away,
-            bought=self._bought,
+            bought=self.totals["purchases"],
             day=None if day is None else _numpy(day),
         )
 

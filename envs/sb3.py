@@ -128,8 +128,10 @@ class SB3Bridge(VecEnv):
     def env_method(
         self, method_name: str, *method_args: Any, indices: VecEnvIndices = None, **method_kwargs: Any
     ) -> list[Any]:
-        """What one call of the env's method returns, once for each row asked for."""
+        """What one call of the env's method returns, for each row asked for; of `action_masks` each has its own."""
         result = getattr(self.env, method_name)(*method_args, **method_kwargs)
+        if method_name == "action_masks":  # as sb3-contrib's MaskablePPO asks
+            return [result[row] for row in self._get_indices(indices)]
         return [result for _ in self._get_indices(indices)]
 
     def env_is_wrapped(self, wrapper_class: type[gym.Wrapper], indices: VecEnvIndices = None) -> list[bool]:

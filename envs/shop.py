@@ -69,7 +69,8 @@ class ShopEnv(gym.Env[Observation, NDArray[np.int64]]):
     `REWARDS`, a `RewardMix`, weights by name, or a function from a `SlateOutcome` of B shoppers to (B,) numbers. `info`
     has the business figures: `clicked` (slot, -1 for none), `clicked_item` (0 for none), `carted`, `purchased`,
     `quantity` (bought), `revenue` (in currency), `dwell` (seconds on this slate), `examined` (slots looked at), `doubt`
-    where it has a price; and, as after `reset`, `slates` (shown so far) and `shopper_seed`.
+    where it has a price; the episode's totals so far, `clicks`, `carts`, `purchases` and `sales` (in currency); and, as
+    after `reset`, `slates` (shown so far) and `shopper_seed`.
 
     With visits there are also `returned` (the slate ended the visit, and the shopper comes again), `days_away` (until
     then) and `discount`, and, as after `reset`, `visit` (those before the one that goes on now) and `day` (on which it

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from slatewise.datasets.known_shop import KnownShop, KnownShopConfig
 from slatewise.encoders import MeanEncoder
+from slatewise.encoders.session import ShopSessionConfig, ShopSessionModel
 from slatewise.envs import ShopEnv, ShopVectorEnv
 from slatewise.envs.context import CONTEXT
 from slatewise.simulators import KnownTruthShopper, ShopperState, collect_log, fit_shopper
@@ -219,6 +220,39 @@ def test_rows_with_visits_are_single_environments(mode: AutoresetMode, remembers
         returned += int(native_step[4]["returned"].sum())
     assert ended.min() > 3
     assert returned > 20
+
+
+def test_a_session_encoder_remembers_as_if_it_had_read_all_visits_at_once() -> None:
+    shopper, width = KnownTruthShopper(shop(come_back=0.9)), 12
+    n = shopper.n_items
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        config = ShopSessionConfig(width=16, heads=2, feed_forward=16, window=40, parts=["text", "id", "event", "gap"])
+        text = np.random.default_rng(0).normal(size=(n, width)).astype(np.float32)
+        encoder = ShopSessionModel.for_items(config, text, np.ones(n + 1, np.float32), np.ones(n + 1, bool)).eval()
+    env = ShopVectorEnv(
+        16,
+        shopper,
+        encoder,
+        3,
+        observation="history",
+        history_len=80,
+        remembers=True,
+        autoreset_mode="Disabled",
+        **VISITS,
+    )
+    env.reset(seed=0)
+    env.action_space.seed(0)
+    visits = env.batch.visits
+    assert visits is not None
+    for _ in range(15):
+        seen, _, terminated, truncated, _ = env.step(env.action_space.sample())
+        parts = [torch.from_numpy(seen[name]) for name in ("items", "events", "gaps")]
+        whole = encoder.encode(parts[0], parts[1], parts[2], torch.from_numpy(seen["lengths"][:, 0]))
+        np.testing.assert_allclose(seen["state"], whole, atol=1e-5)
+        if (done := terminated | truncated).any():
+            env.reset(options={"reset_mask": done})
+    assert visits.visit.max() >= 2
 
 
 def test_fitted_shoppers_come_again_as_their_log_says(monkeypatch: pytest.MonkeyPatch) -> None:
