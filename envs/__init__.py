@@ -2,6 +2,7 @@
 
 import gymnasium as gym
 
+from .context import CONTEXT
 from .rewards import REWARDS, RewardMix, SlateOutcome
 from .shop import ShopEnv
 from .spaces import SlateSpace
@@ -20,4 +21,4 @@ for _id, _settings in {
         kwargs=_settings,
     )
 
-__all__ = ["REWARDS", "RewardMix", "ShopEnv", "ShopVectorEnv", "SlateOutcome", "SlateSpace"]
+__all__ = ["CONTEXT", "REWARDS", "RewardMix", "ShopEnv", "ShopVectorEnv", "SlateOutcome", "SlateSpace"]

@@ -177,11 +177,12 @@ class ShopBatch:
             self.shopper_seeds[rows] = self.visits.first(seeds)
             self.visits.begin(rows)
             self._pause[torch.from_numpy(rows).to(self._pause.device)] = 0.0
-        self._hear(rows, arrivals.state)
+        self._welcome(rows, arrivals.state)
         self.shelf.retrieve(self._states(), rows)
 
-    def _hear(self, rows: Ints, state: Any) -> None:
-        """What shoppers who have just come, (n,) in these states, search for."""
+    def _welcome(self, rows: Ints, state: Any) -> None:
+        """What shoppers who have just come, (n,) in these states, search for, and what is there for them."""
+        self.shelf.stock(rows, state)
         if self.search is not None:
             self._asked[torch.from_numpy(rows).to(self._asked.device)] = self.search.asked(state)
 
@@ -271,7 +272,7 @@ class ShopBatch:
         else:
             arrivals = self._brought(Arrivals(state, *self._unknown(len(rows))))
         self.here.put(rows, arrivals)
-        self._hear(rows, state)
+        self._welcome(rows, state)
         self._idle[rows] = 0
 
     def episode(self) -> dict[str, NDArray[Any]]:

@@ -56,8 +56,12 @@ class Retrieval:
         return len(FEATURES) + self._encoder.dim
 
     @torch.no_grad()
-    def find(self, states: Tensor) -> Tensor:
-        """(B, M + 1) int64 items for states (B, D), best first; entry 0, and those left over at the end, are 0.
+    def find(self, states: Tensor, on_sale: Tensor | None = None) -> Tensor:
+        """(B, M + 1) int64 items, best first; entry 0, and those left over at the end, are 0.
+
+        Args:
+            states: (B, D).
+            on_sale: (B, N + 1) bool, items that may be shown to each shopper, where they differ.
 
         Raises:
             ValueError: the scores have another shape than (B, N + 1).
@@ -70,7 +74,8 @@ class Retrieval:
                     f"retrieve must give scores of shape ({len(rows)}, {len(self._hidden)}), got {tuple(scores.shape)}"
                 )
             ranked = (scores.double() * _GRID).round() - self._order
-            best = ranked.masked_fill(self._hidden, -torch.inf).topk(self.size, dim=1)
+            hidden = self._hidden if on_sale is None else self._hidden | ~on_sale[rows]
+            best = ranked.masked_fill(hidden, -torch.inf).topk(self.size, dim=1)
             found[rows, 1:] = best.indices * torch.isfinite(best.values)
         return found
 

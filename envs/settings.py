@@ -36,8 +36,9 @@ class ShopSettings:
     """What the agent is told."""
     history_len: int = 20
     """Tokens kept in a history observation, at least 1."""
-    available: ArrayLike | None = None
-    """(n_items + 1,) bool, whether an item may be shown; entry 0 is passed over. All by default."""
+    available: ArrayLike | Literal["on_sale"] | None = None
+    """(n_items + 1,) bool, whether an item may be shown; entry 0 is passed over. All by default. Or `"on_sale"`: what a
+    known-truth shop has on sale on the day of the visit."""
     doubt: float | None = None
     """Price of the disagreement of the shopper's ensemble (see `doubt.Doubt`); 0 tells it only, None not even."""
     candidates: int | None = None
@@ -87,13 +88,24 @@ class ShopSettings:
         return self.candidates is not None and self.actions != "items"
 
 
-def as_mask(available: ArrayLike | None, n_items: int) -> NDArray[np.bool_] | None:
-    """(n_items + 1,) bool, False for index 0; None where all items are available.
+def is_on_sale(available: ArrayLike | Literal["on_sale"] | None) -> bool:
+    """Whether the day decides what is available.
+
+    Raises:
+        ValueError: it is another word.
+    """
+    if isinstance(available, str) and available != "on_sale":
+        raise ValueError(f"available must be 'on_sale' or a bool for every item, got {available!r}")
+    return isinstance(available, str)
+
+
+def as_mask(available: ArrayLike | Literal["on_sale"] | None, n_items: int) -> NDArray[np.bool_] | None:
+    """(n_items + 1,) bool, False for index 0; None where all items are available, or it depends on the day.
 
     Raises:
         ValueError: it is of another length, or nothing is available.
     """
-    if available is None:
+    if available is None or is_on_sale(available):
         return None
     mask = np.array(available, dtype=np.bool_)
     if mask.shape != (n_items + 1,):

@@ -1,7 +1,7 @@
 """One shopper as a plain Gymnasium environment: a row of the batch that `ShopVectorEnv` computes."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import gymnasium as gym
 import numpy as np
@@ -51,9 +51,9 @@ class ShopEnv(gym.Env[Observation, NDArray[np.int64]]):
     | | `slates`: `Box(0, n_items, (H * k,), int64)` | `reshape(H, k)`: row t is the slate that token t answers |
     | `candidates` | `candidates`: `Box(0, n_items, (M + 1,), int64)` | items retrieved, best first, from entry 1 |
     | `candidate_features` | same: `Box(-1, 1, ((M + 1) * (2 + d),), float32)` | of each, see below |
-    | `context` | same: `Box(-1, 1, (9,), float32)` | where visit and shopper stand, columns `context.CONTEXT` |
+    | `context` | same: `Box(-1, 1, (9,), float32)` | where visit and shopper stand, columns `slatewise.envs.CONTEXT` |
     | `query` | same: `Box(-1, 1, (E,), float32)` | vector of what the shopper searches for |
-    | `action_mask` | same: `Box(0, 1, (k * (n + 1),), int8)` | `action_masks()`, where RLlib looks for it |
+    | `action_mask` | same: `Box(0, 1, (k * (n + 1),), int8)` | `action_masks()`, by the key that RLlib reads |
 
     `candidates` are always there with `candidates=M`; entry 0, and those left over at the end, are 0. A row of
     `candidate_features.reshape(M + 1, -1)` has the cosine of item and state, the rank of its price in [0, 1], and the
@@ -65,9 +65,11 @@ class ShopEnv(gym.Env[Observation, NDArray[np.int64]]):
     answers the search; and so are candidates. `info["query"]` is the number of the search in `queries`. What a shopper
     wants is as without it: the search tells what the visit is mostly about.
     ## Rewards
-    The `reward` of what happened on this slate: by default 1 for a click and 5 more for a purchase. It is a name of
-    `REWARDS`, a `RewardMix`, weights by name, or a function from a `SlateOutcome` of B shoppers to (B,) numbers. `info`
-    has the business figures: `clicked` (slot, -1 for none), `clicked_item` (0 for none), `carted`, `purchased`,
+    The `reward` of what happened on this slate: by default 1 for a click and 5 more for a purchase. It is a name
+    ("clicks_and_purchases", "clicks", "purchases", "revenue", or "long_term", which adds 5 for a visit that is followed
+    by another), a `RewardMix`, weights by name, or a function from a `SlateOutcome` of B shoppers to (B,) numbers.
+
+    `info` has the business figures: `clicked` (slot, -1 for none), `clicked_item` (0 for none), `carted`, `purchased`,
     `quantity` (bought), `revenue` (in currency), `dwell` (seconds on this slate), `examined` (slots looked at), `doubt`
     where it has a price; the episode's totals so far, `clicks`, `carts`, `purchases` and `sales` (in currency); and, as
     after `reset`, `slates` (shown so far) and `shopper_seed`.
@@ -95,7 +97,8 @@ class ShopEnv(gym.Env[Observation, NDArray[np.int64]]):
     - `reward` ("clicks_and_purchases"): see above.
     - `max_slates` (int, 30): slates of an episode at most.
     - `observation` ("state"): see above. `history_len` (int, 20): tokens kept in a history.
-    - `available` ((n_items + 1,) bool, all): items that may be shown.
+    - `available` ((n_items + 1,) bool, all): items that may be shown; or "on_sale": those that a known-truth shop has
+      on sale on the day of the visit (`KnownShopConfig.turnover`).
     - `doubt` (None): how much reward is taken off for each unit of it by which the shopper's ensemble disagrees about
       the slate; 0 tells it only.
     - `candidates` (None): how many available items to retrieve in front of each slate. `retrieve` (states (B, d) ->
@@ -109,7 +112,7 @@ class ShopEnv(gym.Env[Observation, NDArray[np.int64]]):
     - `catalogue` (Catalogue): titles for `render`; the shopper's by default.
     - `render_mode` (None): "ansi" for text, "rgb_array" for a picture.
     ## Version History
-    - v0: first release.
+    - `Shop-v0`, `Visits-v0`, `Search-v0`: first release.
     """
 
     metadata: dict[str, Any] = {"render_modes": RENDER_MODES, "render_fps": 1}  # noqa: RUF012
@@ -124,7 +127,7 @@ class ShopEnv(gym.Env[Observation, NDArray[np.int64]]):
         *,
         observation: ObservationKind = "state",
         history_len: int = 20,
-        available: ArrayLike | None = None,
+        available: ArrayLike | Literal["on_sale"] | None = None,
         doubt: float | None = None,
         candidates: int | None = None,
         retrieve: Retrieve | None = None,

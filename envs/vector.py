@@ -1,7 +1,7 @@
 """The native batch: a Gymnasium vector environment of shoppers, computed at once instead of one by one."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import gymnasium as gym
 import numpy as np
@@ -67,7 +67,7 @@ class ShopVectorEnv(gym.vector.VectorEnv[Observation, NDArray[np.int64], NDArray
         *,
         observation: ObservationKind = "state",
         history_len: int = 20,
-        available: ArrayLike | None = None,
+        available: ArrayLike | Literal["on_sale"] | None = None,
         doubt: float | None = None,
         candidates: int | None = None,
         retrieve: Retrieve | None = None,

@@ -1,6 +1,7 @@
 """Retrieval in front of the slate: what is retrieved, slates by place, and masks."""
 
 import warnings
+from dataclasses import replace
 from typing import Any
 
 import gymnasium as gym
@@ -11,10 +12,12 @@ from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from stable_baselines3.common import env_checker
 
+from slatewise.datasets.known_shop import KnownShop, KnownShopConfig
 from slatewise.encoders import MeanEncoder
 from slatewise.envs import ShopEnv, ShopVectorEnv
 from slatewise.envs.defaults import default_shop
 from slatewise.envs.retrieval import Retrieval
+from slatewise.simulators import KnownTruthShopper
 from slatewise.testing import OneFavouriteShopper
 
 from .conftest import assert_same, assert_same_infos
@@ -147,6 +150,42 @@ def test_the_mask_in_the_observation_is_that_of_the_method() -> None:
     np.testing.assert_array_equal(seen["action_mask"], env.action_masks())
     with pytest.raises(gym.error.ResetNeeded, match="reset"):
         ShopEnv().action_masks()
+
+
+@pytest.mark.parametrize("candidates", [None, 20])
+def test_what_is_not_on_sale_on_the_day_of_the_visit_is_not_shown(candidates: int | None) -> None:
+    made = KnownShop.make(replace(KnownShopConfig.small(), turnover=0.8, come_back=0.8, come_back_after=20.0))
+    shopper = KnownTruthShopper(made)
+    settings: dict[str, Any] = {"available": "on_sale", "visits": True, "k": K, "observation": "action_mask"}
+    settings |= {"shopper": shopper, "candidates": candidates, "max_slates": 40}
+    native = ShopVectorEnv(6, **settings)
+    rows = SyncVectorEnv([lambda: ShopEnv(**settings) for _ in range(6)])
+    native.action_space.seed(0)
+    assert_same(native.reset(seed=0)[0], rows.reset(seed=0)[0])
+    hidden = 0
+    for _ in range(25):
+        slates = native.action_space.sample()
+        there = shopper.there(native.batch.here.state.day).numpy()
+        named = slates if candidates is None else np.take_along_axis(native.batch.shelf.found.numpy(), slates, 1)
+        native_step, row_step = native.step(slates), rows.step(slates)
+        assert_same(native_step[0], row_step[0])
+        np.testing.assert_allclose(native_step[1], row_step[1], rtol=1e-5)
+        assert native.batch.last is not None
+        shown = native.batch.last.slate.numpy()
+        np.testing.assert_array_equal(shown, named * np.take_along_axis(there, named, 1))
+        hidden += int((shown == 0).sum())
+        mask = native.action_masks().reshape(6, K, -1)[:, 0]
+        if candidates is None:
+            np.testing.assert_array_equal(mask[:, 1:], shopper.there(native.batch.here.state.day).numpy()[:, 1:])
+    assert (hidden > 50) == (candidates is None)  # all candidates are there, so none is hidden
+
+
+def test_only_a_shop_with_a_calendar_knows_what_is_on_sale() -> None:
+    plain = MeanEncoder(torch.from_numpy(np.random.default_rng(0).normal(size=(21, 6))))
+    with pytest.raises(ValueError, match="OneFavouriteShopper know no days"):
+        ShopEnv(OneFavouriteShopper(20), plain, available="on_sale")
+    with pytest.raises(ValueError, match="got 'sale'"):
+        ShopEnv(available="sale")  # pyright: ignore[reportArgumentType]
 
 
 @pytest.mark.parametrize("actions", ["items", "places"])

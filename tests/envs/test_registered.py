@@ -1,5 +1,6 @@
 """Every registered environment, with every part of an observation, every kind of action and every reward, is clean."""
 
+import inspect
 import warnings
 from typing import Any
 
@@ -12,6 +13,8 @@ from stable_baselines3.common.monitor import Monitor
 
 from slatewise.envs import REWARDS, ShopEnv, ShopVectorEnv, SlateOutcome
 from slatewise.envs.observations import PARTS
+
+from .conftest import assert_same
 
 IDS = sorted(name for name in gym.registry if name.startswith("slatewise/"))
 REWARDED: list[Any] = [*REWARDS, {"click": 1.0, "cart": 2.0}, lambda what: what.response.dwell]
@@ -99,3 +102,24 @@ def test_a_reward_of_one_s_own_may_read_all_that_came_of_a_slate() -> None:
         np.testing.assert_array_equal(told[-1].returned.numpy()[live], infos["returned"][live])
         np.testing.assert_array_equal(told[-1].days_away.numpy()[live], infos["days_away"][live])
     assert any(what.returned.any() for what in told)
+
+
+@pytest.mark.parametrize("env", [ShopEnv, ShopVectorEnv])
+def test_every_argument_is_documented(env: type) -> None:
+    said = (ShopEnv.__doc__ or "") + (env.__doc__ or "")
+    for name in inspect.signature(env).parameters:
+        assert f"`{name}`" in said, name
+
+
+def test_environments_of_other_processes_are_the_same() -> None:
+    rows = gym.make_vec("slatewise/Visits-v0", num_envs=2, vectorization_mode="async", k=3)
+    native = gym.make_vec("slatewise/Visits-v0", num_envs=2, k=3)
+    try:
+        native.action_space.seed(0)
+        (seen, _), (expected, _) = native.reset(seed=0), rows.reset(seed=0)
+        for _ in range(4):
+            assert_same(seen, expected)
+            slates = native.action_space.sample()
+            seen, expected = native.step(slates)[0], rows.step(slates)[0]
+    finally:
+        rows.close()
