@@ -98,11 +98,11 @@ def _known_truth_parts(shopper: KnownTruthShopper, state: KnownTruthState, slate
         "quality": quality,
         "allure": allure,
         "price": price,
-        "category seen enough": -state.satiation.gather(1, category),
+        "seen enough of it": -state.satiation.gather(1, category),
         "clicked before": -weary,
     }
     if config.complements:
-        parts["goes with what was taken"] = state.gain.gather(1, category)
+        parts["goes with what it took"] = state.gain.gather(1, category)
     if config.owned:
         parts["owned already"] = -config.owned * (slate[:, :, None] == state.owned[:, None, :]).sum(2).float()
     return parts

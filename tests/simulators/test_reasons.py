@@ -94,7 +94,7 @@ def test_the_known_truth_tells_of_every_mechanism() -> None:
     told = reasons(shopper, state, slate)
     assert told is not None
     torch.testing.assert_close(sum(told.parts.values()), told.utility, rtol=1e-4, atol=1e-4)
-    assert {"goes with what was taken", "owned already"} <= set(told.parts)
+    assert {"goes with what it took", "owned already"} <= set(told.parts)
     assert (told.parts["clicked before"] < 0).any()
 
 
