@@ -43,7 +43,7 @@ def register(name: str = NAME) -> str:
         ModuleNotFoundError: ray is not installed.
     """
     try:
-        from ray.tune.registry import register_env
+        from ray.tune.registry import register_env  # pyright: ignore[reportMissingImports]
     except ModuleNotFoundError as error:
         words = 'RLlib needs the package ray; pip install "slatewise[rllib]"'
         raise ModuleNotFoundError(words, name=error.name) from error
