@@ -139,8 +139,9 @@ class SB3Bridge(VecEnv):
         return [issubclass(wrapper_class, Monitor) for _ in self._get_indices(indices)]
 
     def get_images(self) -> Sequence[NDArray[Any] | None]:
-        """None for each row: shoppers have no picture; see `env.render()` for their text."""
-        return [None] * self.num_envs
+        """The picture of each row's last slate, where `render_mode` is `"rgb_array"`; otherwise None for each."""
+        frames = self.env.render() if self.env.render_mode == "rgb_array" else None
+        return [None] * self.num_envs if frames is None else list(frames)
 
 
 _IGNORED = {"clicked": -1, "carted": False, "purchased": False, "revenue": 0.0}
