@@ -17,6 +17,7 @@ from .render import RENDER_MODES, checked_mode, rendered
 from .rewards import RewardMix, SlateOutcome, reward_of
 from .seeds import SeedStreams
 from .settings import ActionKind, ObservationKind, Retrieve, ShopSettings
+from .waiting import WaitingRoom
 
 
 class ShopEnv(gym.Env[Observation, NDArray[np.int64]]):
@@ -168,6 +169,7 @@ class ShopEnv(gym.Env[Observation, NDArray[np.int64]]):
         self.observation_space = self.batch.observation_space
         self.render_mode = checked_mode(render_mode)
         self._streams = SeedStreams(1)
+        self._room = WaitingRoom(self.batch, self._streams)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -181,8 +183,12 @@ class ShopEnv(gym.Env[Observation, NDArray[np.int64]]):
         named = _named_shopper(options)
         row = np.zeros(1, np.int64)
         self._streams.seed(row, seed, self.np_random)
-        drawn = self._streams.draw(row)
-        self.batch.arrive(row, drawn if named is None else named)
+        if seed is None and named is None and self.batch.started:
+            self.batch.arrive(row, *self._room.next(row))
+        else:
+            drawn = self._streams.draw(row)
+            self.batch.arrive(row, drawn if named is None else named)
+            self._room.forget(row)
         return self._observation(), self._episode()
 
     def step(self, action: NDArray[np.int64]) -> tuple[Observation, float, bool, bool, dict[str, Any]]:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional as F
 
 from ..datasets.catalogue import Catalogue
 from .trail import SHOWN_KEPT, TAKEN_KEPT, Trail
@@ -79,6 +80,8 @@ class HalfLives:
 
 LASTING = HalfLives()
 """Nothing fades."""
+_CELLS = 2**17  # numbers worked out at once
+_TABLE = 32  # categories to an item asked about, up to which a table of all is faster than comparing
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,16 +227,12 @@ def item_features(
         match, items = state @ vectors[items].T, items.expand(len(state), -1)
         among = _among_many
     else:
-        match = (vectors[items] * state[:, None]).sum(-1)
-        among = _among_few
-    price, within = facts.price[items], facts.price_in_category[items]
+        match, among = _match(state, items, vectors), _among_few
+    price, within, popularity = (_at(one, items) for one in (facts.price, facts.price_in_category, facts.popularity))
     known = trail.interests > 0
     usual = (trail.price_sum / trail.interests.clamp(min=1))[:, None]
     away = torch.where(known[:, None], within - usual, 0.0)
-    category, taken = (
-        facts.category[items],
-        facts.category[trail.taken],
-    )  # category 0 where nothing was taken
+    category, latest = _at(facts.category, items), facts.category[trail.taken[:, :1]]  # 0 where nothing was taken
     n = len(vectors)
     seen, clicked, bought = (among(items, kept, n).clamp(max=1) for kept in (trail.taken, trail.clicked, trail.bought))
     columns = [
@@ -243,19 +242,19 @@ def item_features(
         within,
         away.clamp(min=0),
         (-away).clamp(min=0),
-        facts.popularity[items],
+        popularity,
         among(items, trail.shown, n).log1p(),
         (seen - clicked).clamp(min=0),
         clicked,
         bought,
-        (category == taken[:, :1]).to(match.dtype),
-        *fading_columns(trail, category, facts, half_lives, n),
+        (category == latest).to(match.dtype),
+        *fading_columns(trail, category, facts, half_lives),
     ]
     return torch.stack(columns, -1)
 
 
 def fading_columns(
-    trail: Trail, category: Tensor, facts: ItemFacts, half_lives: HalfLives, size: int | None = None
+    trail: Trail, category: Tensor, facts: ItemFacts, half_lives: HalfLives
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Raw `FADING` features, (B, K) each.
 
@@ -264,26 +263,51 @@ def fading_columns(
         category: (B, K) int64 categories asked about.
         facts: of the items.
         half_lives: of what is remembered.
-        size: a number above all categories, where K is so large that memory of B x size is less than B x K x R.
     """
-    among = _among_few if size is None or category.shape[1] < size else _among_many
     lately, recently = (
         None if math.isinf(half_life) else torch.exp2(-torch.arange(kept, device=category.device) / half_life)
         for half_life, kept in ((half_lives.interests, TAKEN_KEPT), (half_lives.saturation, SHOWN_KEPT))
     )
     counts = trail.interests.clamp(1, TAKEN_KEPT)
     whole = counts.to(torch.float32) if lately is None else lately.cumsum(0)[counts - 1]
+    held = _at(facts.category, torch.cat([trail.taken, trail.clicked, trail.shown], 1))
+    size = 1 + max(int(category.max()), int(held.max())) if category.numel() else 1
+    # A table of all categories, where they are not so many that it takes longer than comparing.
+    among = _among_many if size <= _TABLE * category.shape[1] else _among_few
+    widths, weights = (TAKEN_KEPT, TAKEN_KEPT, SHOWN_KEPT), (lately, lately, recently)
     taken, clicked, shown = (
-        among(category, facts.category[kept], size or 0, weight)
-        for kept, weight in ((trail.taken, lately), (trail.clicked, lately), (trail.shown, recently))
+        among(category, kept, size, weight) for kept, weight in zip(held.split(widths, 1), weights, strict=True)
     )
     return taken / whole[:, None], clicked.log1p(), shown / 10
 
 
+def _at(column: Tensor, items: Tensor) -> Tensor:
+    """(B, K) what a column (N + 1,) says of items (B, K)."""
+    return column.index_select(0, items.flatten()).view(items.shape)
+
+
+def _match(state: Tensor, items: Tensor, vectors: Tensor) -> Tensor:
+    """(B, K) products of states (B, D) with the vectors (N + 1, D) of items (B, K)."""
+    pieces = _pieces(items, items.shape[1] * vectors.shape[1])
+    found = [torch.bmm(F.embedding(items[rows], vectors), state[rows].unsqueeze(2)).squeeze(2) for rows in pieces]
+    return found[0] if len(found) == 1 else torch.cat(found)
+
+
 def _among_few(wanted: Tensor, kept: Tensor, _: int, weight: Tensor | None = None) -> Tensor:
     """(B, K) how often each of a few wanted numbers (B, K) is among those kept (B, R), each weighing 1 or (R,)."""
-    there = wanted[:, :, None] == kept[:, None, :]
-    return there.sum(2).to(torch.float32) if weight is None else there.to(torch.float32) @ weight
+    # Floats are subtracted many at a time, while integers are compared one by one; numbers up to 2^24 stay exact.
+    wanted, kept, found = wanted.to(torch.float32).unsqueeze(2), kept.to(torch.float32).unsqueeze(1), []
+    for rows in _pieces(wanted, wanted.shape[1] * kept.shape[2]):
+        apart = (wanted[rows] - kept[rows]).abs_().clamp_(max=1.0)
+        found.append(kept.shape[2] - apart.sum(2) if weight is None else (1.0 - apart) @ weight)
+    return found[0] if len(found) == 1 else torch.cat(found)
+
+
+def _pieces(of: Tensor, width: int) -> list[slice]:
+    """Rows to work out at once, so that as many times `width` numbers stay in a processor's cache."""
+    whole = max(1, len(of))
+    size = max(1, _CELLS // width) if of.device.type == "cpu" else whole
+    return [slice(begin, begin + size) for begin in range(0, whole, size)]
 
 
 def _among_many(wanted: Tensor, kept: Tensor, size: int, weight: Tensor | None = None) -> Tensor:
