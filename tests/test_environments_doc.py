@@ -31,6 +31,9 @@ def test_the_page_runs(capsys: pytest.CaptureFixture[str]) -> None:
     names = run("", capsys)
     assert names["picture"].shape == (80 + 48 * 5 + 32, 720, 3)
     assert names["told"].click.shape == (1, 5)
+    assert names["items"].shape == (5,)
+    assert names["features"].shape[0] == 51
+    assert names["masks"].all()
     assert names["model"].num_timesteps == 256
 
 

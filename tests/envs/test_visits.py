@@ -10,6 +10,8 @@ import pytest
 import torch
 from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from stable_baselines3.common import env_checker
 from torch import Tensor
 
@@ -18,8 +20,9 @@ from slatewise.encoders import MeanEncoder
 from slatewise.encoders.session import ShopSessionConfig, ShopSessionModel
 from slatewise.envs import ShopEnv, ShopVectorEnv
 from slatewise.envs.context import CONTEXT
-from slatewise.simulators import KnownTruthShopper, ShopperState, collect_log, fit_shopper
+from slatewise.simulators import KnownTruthShopper, Response, ShopperState, collect_log, fit_shopper
 from slatewise.simulators.known_truth_state import VISIT_BITS
+from slatewise.simulators.randomness import uniform
 from slatewise.testing import OneFavouriteShopper
 
 from .conftest import assert_same, assert_same_infos
@@ -300,6 +303,63 @@ def test_wrong_settings_are_refused_with_their_value(settings: dict[str, Any]) -
     (name, value), *_ = settings.items()
     with pytest.raises(ValueError, match=f"{name} must be .* got {value}"):
         ShopEnv(**VISITS, **settings)
+
+
+class Fickle(OneFavouriteShopper):
+    """Leaves and comes again by chance, so that visits and episodes end in every pattern."""
+
+    comes_again = True
+
+    def __init__(self, leaves: float, again: float) -> None:
+        super().__init__(20, (2, 5, 7), slates=10**6)
+        self.leaves, self.again = leaves, again
+
+    def respond(self, state: ShopperState, slate: Tensor) -> tuple[Response, ShopperState]:
+        left = uniform(state.seed, state.step, 77, 1)[:, 0] < self.leaves
+        response, state = super().respond(state, slate)
+        return Response(**{**{name: getattr(response, name) for name in Response.__slots__}, "left": left}), state
+
+    def return_chances(self, state: ShopperState) -> Tensor:
+        return torch.full(state.seed.shape, self.again)
+
+    def returns(self, state: ShopperState) -> tuple[Tensor, Tensor]:
+        luck = uniform(state.seed, 0, 78, 2)
+        return luck[:, 0] < self.again, 5 * luck[:, 1]
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    leaves=st.sampled_from([0.2, 0.5, 1.0]),
+    again=st.sampled_from([0.0, 0.5, 0.9, 1.0]),
+    limits=st.tuples(st.integers(1, 9), st.integers(1, 4), st.sampled_from([1.0, 6.0, 99.0])),
+    remembers=st.booleans(),
+    mode=st.sampled_from([AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP]),
+    seed=st.integers(0, 2**40),
+)
+def test_whatever_the_endings_a_batch_is_its_rows(
+    leaves: float, again: float, limits: tuple[int, int, float], remembers: bool, mode: AutoresetMode, seed: int
+) -> None:
+    vectors = torch.from_numpy(np.random.default_rng(0).normal(size=(21, 4)))
+    made: dict[str, Any] = {"shopper": Fickle(leaves, again), "encoder": MeanEncoder(vectors), "k": 3, "visits": True}
+    made |= {"observation": ("history", "context"), "history_len": 4, "remembers": remembers, "reward": "long_term"}
+    made |= dict(zip(("max_slates", "max_visits", "max_days"), limits, strict=True))
+    native = ShopVectorEnv(4, autoreset_mode=mode, **made)
+    rows = SyncVectorEnv([lambda: ShopEnv(**made)] * 4, autoreset_mode=mode)
+    assert_same(native.reset(seed=seed)[0], rows.reset(seed=seed)[0])
+    for slates in np.random.default_rng(seed % 2**32).integers(0, 21, (12, 4, 3)):
+        one, two = native.step(slates), rows.step(slates)
+        for number in range(4):
+            assert_same(one[number], two[number])
+        assert_same_infos(one[4], two[4])
+        assert native.observation_space.contains(one[0])
+        assert not (one[2] & one[3]).any()
+        last = one[4]["final_info"] if "final_info" in one[4] else one[4]
+        for row in np.flatnonzero(one[3]):  # each truncated row has reached a limit
+            reached = np.array([last["slates"][row], last["visit"][row], last["day"][row]]) >= limits
+            assert reached.any()
+        for row in np.flatnonzero(one[2]):  # and one that is gone for good has not come again
+            figures = last if mode is AutoresetMode.SAME_STEP else one[4]
+            assert not figures["returned"][row]
 
 
 PARTS = ["state", "context", ("history", "context"), ("candidates", "candidate_features", "context", "action_mask")]
