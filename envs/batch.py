@@ -5,77 +5,33 @@ Shapes: B rows (shoppers), n some of them, K slots, T tokens, H tokens kept in a
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
 import torch
-from gymnasium.spaces import Box
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from ..datasets.schema import N_EVENTS
+from ..datasets.catalogue import Catalogue
 from ..encoders.state import StateEncoder
-from ..simulators.shopper import Response, Shopper, without_repeats
+from ..simulators.shopper import Response, Shopper
+from .context import context
 from .doubt import Doubt
-from .rewards import RewardMix
-from .spaces import SlateSpace
+from .observations import parts_of, space_of
+from .recent import Recent
+from .rewards import SlateOutcome, paid
+from .rows import rows_of
+from .search import Search
+from .settings import ShopSettings
+from .shelf import Shelf
+from .visits import DAY, Return, Visits
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float32]
 Bools = NDArray[np.bool_]
 Observation = Any
-"""(B, D) float32 under `observation="state"`, a dict of arrays under `"history"`."""
-ObservationKind = Literal["state", "history"]
-
-_LARGEST = float(np.finfo(np.float32).max)
-
-
-@dataclass(slots=True)
-class Recent:
-    """The last H tokens of each of B rows, left-aligned, oldest first, zeros after the end.
-
-    Attributes:
-        items: (B, H) int64. events: (B, H) int64. gaps: (B, H) float32 seconds. lengths: (B, 1) int64.
-        slates: (B, H, K) int64 the slate that each token answers, zeros where the shopper brought the token along.
-    """
-
-    items: Ints
-    events: Ints
-    gaps: Floats
-    lengths: Ints
-    slates: Ints
-
-    @classmethod
-    def empty(cls, rows: int, width: int, k: int) -> "Recent":
-        """No tokens yet."""
-        items, slates = np.zeros((rows, width), np.int64), np.zeros((rows, width, k), np.int64)
-        return cls(items, items.copy(), np.zeros((rows, width), np.float32), np.zeros((rows, 1), np.int64), slates)
-
-    def add(self, items: Ints, events: Ints, gaps: Floats, slates: Ints | None = None) -> None:
-        """Append one token; a row whose item is 0 stays as it was, a full one forgets its oldest.
-
-        Args:
-            items: (B,).
-            events: (B,).
-            gaps: (B,).
-            slates: (B, K) what the tokens answer; None for tokens brought along.
-        """
-        width = self.items.shape[1]
-        new = np.flatnonzero(items)
-        full = new[self.lengths[new, 0] == width]
-        for column in (self.items, self.events, self.gaps, self.slates):
-            column[full, :-1] = column[full, 1:]
-        place = np.minimum(self.lengths[new, 0], width - 1)
-        self.items[new, place], self.events[new, place], self.gaps[new, place] = items[new], events[new], gaps[new]
-        self.slates[new, place] = 0 if slates is None else slates[new]
-        self.lengths[new, 0] = place + 1
-
-    def put(self, rows: Ints, other: "Recent") -> None:
-        """Overwrite some rows with all rows of `other`."""
-        self.items[rows], self.events[rows] = other.items, other.events
-        self.gaps[rows], self.lengths[rows] = other.gaps, other.lengths
-        self.slates[rows] = other.slates
+"""(B, D) float32 under `observation="state"`, else a dict of arrays."""
 
 
 @dataclass(slots=True)
@@ -126,14 +82,8 @@ class ShopBatch:
         rows: number of shoppers, B, at least 1.
         shopper: who arrives and how they respond.
         encoder: turns what they do into the state an agent sees; over the same items as `shopper`.
-        k: slots in a slate, in [1, n_items].
-        reward: what a slate earns.
-        max_slates: slates after which an episode is truncated, at least 1.
-        observation: `"state"` or `"history"`.
-        history_len: tokens kept in a history observation, at least 1.
-        available: (n_items + 1,) bool, whether an item may be shown; entry 0 is passed over. All by default.
-        doubt: price of the disagreement of the shopper's ensemble (see `doubt.Doubt`), which is then a figure too;
-            0 tells it only, None not even.
+        settings: all the rest.
+        catalogue: what searches look in, where their vectors are not among the settings.
 
     Raises:
         ValueError: a setting is out of range, or the encoder knows another number of items than the shopper, or doubt
@@ -145,27 +95,31 @@ class ShopBatch:
         rows: int,
         shopper: Shopper,
         encoder: StateEncoder,
-        k: int,
-        reward: RewardMix,
-        max_slates: int,
-        observation: ObservationKind,
-        history_len: int,
-        available: ArrayLike | None,
-        doubt: float | None = None,
+        settings: ShopSettings,
+        catalogue: Catalogue | None = None,
     ) -> None:
-        _check(rows, shopper, encoder, max_slates, observation, history_len)
-        self.doubt = None if doubt is None else Doubt.of(shopper, reward, doubt)
-        self.rows, self.shopper, self.encoder, self.reward = rows, shopper, encoder, reward
-        self.k, self.max_slates, self.history_len = k, max_slates, history_len
-        self.available = _as_mask(available, shopper.n_items)
-        self.action_space = SlateSpace(shopper.n_items, k, self.available)
-        self.observation_space = _space(observation, encoder.dim, shopper.n_items, history_len, k)
+        _check(rows, shopper, encoder)
+        self.rows, self.shopper, self.encoder, self.settings = rows, shopper, encoder, settings
+        self.reward, self.k, self.max_slates = settings.reward, settings.k, settings.max_slates
+        self.doubt = None if settings.doubt is None else Doubt.of(shopper, settings.reward, settings.doubt)
+        self.parts = parts_of(settings)
+        self.search = Search(shopper, encoder, catalogue, settings.query_vectors) if settings.search else None
+        self.shelf = Shelf(rows, shopper, encoder, settings)
+        self.available, self.action_space = self.shelf.available, self.shelf.action_space
+        self.observation_space = space_of(self.parts, settings, self.shelf, self.search, encoder.dim)
         self.slates = np.zeros(rows, np.int64)
         self.shopper_seeds = np.zeros(rows, np.int64)
         self.last: Turn | None = None
-        self._shown_allowed = None if self.available is None else torch.from_numpy(self.available).to(shopper.device)
         self._encoder_device = encoder.item_vectors.device
-        self._tells_history = observation == "history"
+        limits = settings.max_visits, settings.max_days, settings.day_discount
+        self.visits = Visits(rows, shopper, *limits) if settings.visits else None
+        self._nobody = Return.never(rows, shopper.device)
+        self._pause = torch.zeros(rows, device=shopper.device)  # seconds since the last visit, until a token tells it
+        self._asked = torch.zeros(rows, dtype=torch.int64, device=self._encoder_device)  # numbers of searches
+        self._idle = np.zeros(rows, np.int64)  # slates since the last click
+        self.totals = {name: np.zeros(rows, np.int64) for name in ("clicks", "carts", "purchases")}
+        """(B,) each: what the episodes have brought so far; sales in currency."""
+        self.totals["sales"] = np.zeros(rows)
         self._here: Arrivals | None = None
 
     @property
@@ -182,14 +136,24 @@ class ShopBatch:
     @torch.no_grad()
     def prepare(self, seeds: Ints) -> Arrivals:
         """Shoppers of these seeds, (n,), as they are when they arrive."""
-        state = self.shopper.reset(torch.from_numpy(seeds).to(self.shopper.device))
-        memory = self.encoder.start(len(seeds))
-        recent = Recent.empty(len(seeds), self.history_len, self.k) if self._tells_history else None
-        came = state.arrival
+        named = torch.from_numpy(seeds).to(self.shopper.device)
+        state = self.shopper.reset(named if self.visits is None else self.visits.first(named))
+        return self._brought(Arrivals(state, *self._unknown(len(seeds))))
+
+    def _unknown(self, rows: int) -> tuple[Any, Recent | None]:
+        """What is remembered of shoppers who have done nothing."""
+        recent = Recent.empty(rows, self.settings.history_len, self.k) if "history" in self.parts else None
+        return self.encoder.start(rows), recent
+
+    def _brought(self, arrivals: Arrivals, pause: Tensor | None = None) -> Arrivals:
+        """Add the tokens that shoppers bring along, the first of them after a pause of (n,) seconds."""
+        came = arrivals.state.arrival
         for place in range(int(came.lengths.max())):
-            token = came.items[:, place], came.events[:, place], came.gaps[:, place]
-            memory = self._append(memory, recent, *token)
-        return Arrivals(state, memory, recent)
+            gaps = came.gaps[:, place]
+            gaps = gaps if pause is None or place else gaps + pause
+            token = came.items[:, place], came.events[:, place], gaps
+            arrivals.memory = self._append(arrivals.memory, arrivals.recent, *token)
+        return arrivals
 
     def arrive(self, rows: Ints, seeds: Ints, arrivals: Arrivals | None = None) -> None:
         """Shoppers take the places of some rows, (n,) each; the first time, of all rows in order.
@@ -205,7 +169,31 @@ class ShopBatch:
         else:
             self._here.put(rows, arrivals)
         self.slates[rows] = 0
+        self._idle[rows] = 0
+        for total in self.totals.values():
+            total[rows] = 0
         self.shopper_seeds[rows] = seeds
+        if self.visits is not None:
+            self.shopper_seeds[rows] = self.visits.first(seeds)
+            self.visits.begin(rows)
+            self._pause[torch.from_numpy(rows).to(self._pause.device)] = 0.0
+        self._welcome(rows, arrivals.state)
+        self.shelf.retrieve(self._states(), rows)
+
+    def _welcome(self, rows: Ints, state: Any) -> None:
+        """What shoppers who have just come, (n,) in these states, search for, and what is there for them."""
+        self.shelf.stock(rows, state)
+        if self.search is not None:
+            self._asked[torch.from_numpy(rows).to(self._asked.device)] = self.search.asked(state)
+
+    @torch.no_grad()
+    def _states(self, rows: Ints | None = None) -> Tensor:
+        """(n, D) the states that an agent is told, of some rows or all: turned towards what the shoppers search for."""
+        states, asked = self.here.memory.state, self._asked
+        if rows is not None:
+            places = torch.from_numpy(rows).to(states.device)
+            states, asked = states[places], asked[places]
+        return states if self.search is None else self.search.towards(states, asked)
 
     def _append(
         self,
@@ -219,71 +207,132 @@ class ShopBatch:
         if recent is not None:
             recent.add(_numpy(items), _numpy(events), _numpy(gaps), None if slate is None else _numpy(slate))
         to = self._encoder_device
-        return self.encoder.step(memory, items.to(to), events.to(to), gaps.to(to))
+        token = items.to(to), events.to(to), gaps.to(to)
+        if slate is None or self.search is None or not self.search.reads:
+            return self.encoder.step(memory, *token)
+        read: Any = self.encoder  # each slate answers the search
+        return read.step(memory, *token, self.search.vectors[self._asked])
 
     @torch.no_grad()
     def show(self, slates: ArrayLike) -> Turn:
         """Show a slate to each shopper.
 
         Args:
-            slates: (B, K) integers in [0, n_items], best place first.
+            slates: (B, K) integers in [0, n_items], best place first; or, by places, in [0, M].
 
         Raises:
-            ValueError: another shape, no integers, or an item that does not exist.
+            ValueError: another shape, no integers, or an item or a place that does not exist.
         """
-        here, slate = self.here, self._legal(slates)
-        gap = here.state.gap.clone()  # the token's gap; `respond` uses the state up
+        here, slate = self.here, self.shelf.legal(slates)
+        gap = here.state.gap + self._pause  # the token's gap; `respond` uses the state up
         doubt = None if self.doubt is None else self.doubt.about(here.state, slate)
         response, here.state = self.shopper.respond(here.state, slate)
-        here.memory = self._append(here.memory, here.recent, *response.tokens(slate), gap, slate)
-        self.slates += 1
-        terminated = _numpy(response.left)
-        truncated = (self.slates >= self.max_slates) & ~terminated
-        rewards = _numpy(self.reward(response)).astype(np.float64)
+        items, events = response.tokens(slate)
+        here.memory = self._append(here.memory, here.recent, items, events, gap, slate)
         figures = _figures(slate, response)
+        self.slates += 1
+        self._idle = np.where(figures["clicked"] < 0, self._idle + 1, 0)
+        figures |= self._totals(figures)
+        back = self._nobody if self.visits is None else self.visits.after(here.state, response)
+        came = _numpy(back.came)
+        terminated = _numpy(response.left) & ~came
+        truncated = ((self.slates >= self.max_slates) | back.late) & ~terminated
+        rewards = paid(self.reward, SlateOutcome(slate, response, back.came, back.days))
         if self.doubt is not None and doubt is not None:
             figures["doubt"] = doubt
             rewards = rewards - self.doubt.price * doubt
+        if self.visits is not None:
+            rewards = rewards * self.visits.worth
+            figures |= {"returned": came, "days_away": _numpy(back.days), "discount": self.visits.worth}
+            self._pause = torch.where(items > 0, 0.0, self._pause)
+            self._come_again(np.flatnonzero(came), _numpy(back.days))
+        self.shelf.retrieve(self._states())
         self.last = Turn(slate, response, rewards, terminated, truncated, figures)
         return self.last
 
-    def _legal(self, slates: ArrayLike) -> Tensor:
-        array = np.asarray(slates)
-        if array.shape != (self.rows, self.k) or array.dtype.kind not in "iu":
-            raise ValueError(
-                f"slates must be integers of shape ({self.rows}, {self.k}), got {array.dtype} of shape {array.shape}"
-            )
-        if array.min() < 0 or array.max() > self.shopper.n_items:
-            strange = array[(array < 0) | (array > self.shopper.n_items)][0]
-            raise ValueError(f"slates hold items in [0, {self.shopper.n_items}], 0 an empty slot, got {strange}")
-        slate = torch.from_numpy(array.astype(np.int64)).to(self.shopper.device)
-        if _may_repeat(array):
-            slate = without_repeats(slate)
-        return slate if self._shown_allowed is None else slate * self._shown_allowed[slate]
+    def _totals(self, figures: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """(B,) each: what the episodes have brought, with these figures of a slate."""
+        self.totals["clicks"] += figures["clicked"] >= 0
+        self.totals["carts"] += figures["carted"]
+        self.totals["purchases"] += figures["purchased"]
+        self.totals["sales"] += figures["revenue"]
+        return {name: total.copy() for name, total in self.totals.items()}
+
+    def _come_again(self, rows: Ints, days: Floats) -> None:
+        """The next visits of some rows begin; (B,) says how many days after the last ones."""
+        if self.visits is None or not len(rows):
+            return
+        state = self.visits.next(self.here.state, rows, days[rows])
+        pause = torch.from_numpy(days[rows] * np.float32(DAY)).to(self._pause.device)
+        if self.settings.remembers:
+            memory, recent = rows_of(self.here.memory, rows), rows_of(self.here.recent, rows)
+            arrivals = self._brought(Arrivals(state, memory, recent), pause)
+            told = state.arrival.lengths.to(pause.device) > 0
+            self._pause[torch.from_numpy(rows).to(pause.device)] = torch.where(told, 0.0, pause)
+        else:
+            arrivals = self._brought(Arrivals(state, *self._unknown(len(rows))))
+        self.here.put(rows, arrivals)
+        self._welcome(rows, state)
+        self._idle[rows] = 0
+
+    def episode(self) -> dict[str, NDArray[Any]]:
+        """(B,) each: where the episodes stand, as `info` tells it."""
+        told: dict[str, NDArray[Any]] = {"slates": self.slates.copy(), "shopper_seed": self.shopper_seeds.copy()}
+        if self.visits is not None:
+            told |= {"visit": self.visits.visit.copy(), "day": self.visits.day.copy()}
+        if self.search is not None:
+            told["query"] = _numpy(self._asked).copy()
+        return told
 
     def observe(self, rows: Ints | None = None, out: Observation | None = None) -> Observation:
         """What the agent sees of some rows, or all: arrays of its own, or those of `out`, overwritten."""
-        states, recent = self.here.memory.state, self.here.recent
-        states = _numpy(states if rows is None else states[torch.from_numpy(rows).to(states.device)])
-        if recent is None:
-            return np.clip(states, -1.0, 1.0, out=out)  # rounding may carry a unit vector's entry past 1
-        chosen = slice(None) if rows is None else rows
-        seen = {"events": recent.events, "gaps": recent.gaps, "items": recent.items, "lengths": recent.lengths}
-        seen["slates"] = recent.slates.reshape(len(recent.slates), -1)
+        states = self._states(rows)
+        if not isinstance(self.observation_space, gym.spaces.Dict):
+            return np.clip(_numpy(states), -1.0, 1.0, out=out)  # rounding may carry a unit vector's entry past 1
+        seen = self._told(states, rows)
         if out is None:
-            out = {name: np.array(column[chosen]) for name, column in seen.items()}
-            out["state"] = np.clip(states, -1.0, 1.0)
+            out = {name: np.array(column) for name, column in seen.items()}
+            out["state"] = np.clip(_numpy(states), -1.0, 1.0)
             return out
         for name, column in seen.items():
-            np.copyto(out[name], column[chosen])
-        np.clip(states, -1.0, 1.0, out=out["state"])
+            np.copyto(out[name], column)
+        np.clip(_numpy(states), -1.0, 1.0, out=out["state"])
         return out
 
+    @torch.no_grad()
+    def _told(self, states: Tensor, rows: Ints | None) -> dict[str, NDArray[Any]]:
+        """All parts of an observation but the state; arrays may be the batch's own."""
+        chosen, recent = slice(None) if rows is None else rows, self.here.recent
+        told: dict[str, NDArray[Any]] = {}
+        if recent is not None:
+            told = {"events": recent.events, "gaps": recent.gaps, "items": recent.items, "lengths": recent.lengths}
+            told["slates"] = recent.slates.reshape(len(recent.slates), -1)
+            told = {name: column[chosen] for name, column in told.items()}
+        if self.shelf.retrieval is not None:
+            found = self.shelf.candidates(rows)
+            told["candidates"] = _numpy(found)
+            if "candidate_features" in self.parts:
+                told["candidate_features"] = _numpy(self.shelf.retrieval.features(states, found).flatten(1))
+        if "context" in self.parts:
+            told["context"] = self._context()[chosen]
+        if "query" in self.parts and self.search is not None:
+            told["query"] = np.clip(_numpy(self.search.vectors[self._asked])[chosen], -1.0, 1.0)
+        if "action_mask" in self.parts:
+            told["action_mask"] = self.shelf.action_masks(rows).astype(np.int8)
+        return told
 
-def _may_repeat(slates: NDArray[Any]) -> bool:
-    """Whether some slate may hold an item twice: most policies' never do, and looking is cheaper than emptying."""
-    places = np.ascontiguousarray(slates.T)  # (K, B)
-    return any((places[apart:] == places[:-apart]).any() for apart in range(1, len(places)))
+    def _context(self) -> Floats:
+        state, visits, none = self.here.state, self.visits, np.zeros(self.rows)
+        day = getattr(state, "day", None)
+        return context(
+            slates=(self.slates / self.max_slates).astype(np.float32),
+            idle=self._idle,
+            gap=_numpy(state.gap + self._pause),
+            horizon=np.zeros((self.rows, 2)) if visits is None else visits.horizon,
+            days_away=none if visits is None else visits.days_away,
+            bought=self.totals["purchases"],
+            day=None if day is None else _numpy(day),
+        )
 
 
 def _figures(slate: Tensor, response: Response) -> dict[str, NDArray[Any]]:
@@ -305,45 +354,9 @@ def _numpy(tensor: Tensor) -> NDArray[Any]:
     return tensor.detach().cpu().numpy()
 
 
-def _as_mask(available: ArrayLike | None, n_items: int) -> Bools | None:
-    if available is None:
-        return None
-    mask = np.array(available, dtype=np.bool_)
-    if mask.shape != (n_items + 1,):
-        raise ValueError(
-            f"available must have shape ({n_items + 1},), an entry an item and one for 0, got {mask.shape}"
-        )
-    mask[0] = False
-    if not mask.any():
-        raise ValueError("no item is available; there is nothing to show")
-    return mask
-
-
-def _space(observation: ObservationKind, dim: int, n_items: int, history_len: int, k: int) -> gym.Space[Any]:
-    state = Box(-1.0, 1.0, (dim,), np.float32)
-    if observation == "state":
-        return state
-    return gym.spaces.Dict(
-        {
-            "events": Box(0, N_EVENTS - 1, (history_len,), np.int64),  # pyright: ignore[reportArgumentType]
-            "gaps": Box(0.0, _LARGEST, (history_len,), np.float32),
-            "items": Box(0, n_items, (history_len,), np.int64),  # pyright: ignore[reportArgumentType]
-            "lengths": Box(0, history_len, (1,), np.int64),  # pyright: ignore[reportArgumentType]
-            # Flat, since stable-baselines3 warns of any box that is neither a vector nor an image.
-            "slates": Box(0, n_items, (history_len * k,), np.int64),  # pyright: ignore[reportArgumentType]
-            "state": state,
-        }
-    )
-
-
-def _check(
-    rows: int, shopper: Shopper, encoder: StateEncoder, max_slates: int, observation: str, history_len: int
-) -> None:
-    for name, value in (("num_envs", rows), ("max_slates", max_slates), ("history_len", history_len)):
-        if value < 1:
-            raise ValueError(f"{name} must be at least 1, got {value}")
-    if observation not in ("state", "history"):
-        raise ValueError(f"observation must be 'state' or 'history', got {observation!r}")
+def _check(rows: int, shopper: Shopper, encoder: StateEncoder) -> None:
+    if rows < 1:
+        raise ValueError(f"num_envs must be at least 1, got {rows}")
     if encoder.n_items != shopper.n_items:
         raise ValueError(
             f"the encoder knows {encoder.n_items} items and the shopper {shopper.n_items}; make both from one catalogue"

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..simulators.fitted import FittedShopper, FittedState
 from ..simulators.shopper import Shopper
-from .rewards import RewardMix
+from .rewards import Reward, RewardMix
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,16 +33,19 @@ class Doubt:
     price: float
 
     @classmethod
-    def of(cls, shopper: Shopper, reward: RewardMix, price: float) -> Self:
+    def of(cls, shopper: Shopper, reward: Reward, price: float) -> Self:
         """Check what it is made of.
 
         Raises:
-            ValueError: the price is negative or not finite, or the shopper has no ensemble that can `expect`.
+            ValueError: the price is negative or not finite, the shopper has no ensemble that can `expect`, or the
+                reward is no mix.
         """
         if not 0 <= price < float("inf"):
             raise ValueError(f"doubt must be a finite number, at least 0, got {price}")
         if not isinstance(shopper, FittedShopper) or shopper.members < 2:
             raise ValueError("doubt needs a shopper of the family transformer; fit it with at least 2 members")
+        if not isinstance(reward, RewardMix):
+            raise ValueError("doubt needs a reward by name or by weights: what a function will pay, nobody can expect")
         return cls(shopper, reward, price)
 
     def about(self, state: FittedState, slate: Tensor) -> NDArray[np.float64]:

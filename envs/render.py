@@ -1,9 +1,43 @@
-"""The last slate as text: what was shown, looked at, clicked and bought."""
+"""The last slate as a person sees it: what was shown, looked at, clicked and bought, as text or as a picture."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import gymnasium as gym
 
 from ..datasets.catalogue import Catalogue
 from .batch import ShopBatch
 
+RENDER_MODES = ["ansi", "rgb_array"]
 _TITLE_WIDTH = 48
+
+
+def checked_mode(render_mode: str | None, known: Sequence[str] = RENDER_MODES) -> str | None:
+    """The render mode of an env.
+
+    Raises:
+        ValueError: the env knows no such mode.
+    """
+    if render_mode is not None and render_mode not in known:
+        raise ValueError(f"render_mode must be None or one of {', '.join(known)}, got {render_mode!r}")
+    return render_mode
+
+
+def rendered(batch: ShopBatch, render_mode: str | None, catalogue: Catalogue | None = None) -> list[Any] | None:
+    """The last slate of each row: text under `"ansi"`, (height, 720, 3) uint8 under `"rgb_array"`; None without a mode.
+
+    Raises:
+        gymnasium.error.ResetNeeded: no shopper has arrived yet.
+    """
+    if render_mode is None:
+        return None
+    if not batch.started:
+        raise gym.error.ResetNeeded("call reset() before render(): no shopper has arrived yet")
+    if render_mode == "ansi":
+        return [slate_text(batch, row, catalogue) for row in range(batch.rows)]
+    from .picture import slate_picture
+
+    return [slate_picture(batch, row, catalogue) for row in range(batch.rows)]
 
 
 def slate_text(batch: ShopBatch, row: int, catalogue: Catalogue | None = None) -> str:

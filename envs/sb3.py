@@ -128,8 +128,10 @@ class SB3Bridge(VecEnv):
     def env_method(
         self, method_name: str, *method_args: Any, indices: VecEnvIndices = None, **method_kwargs: Any
     ) -> list[Any]:
-        """What one call of the env's method returns, once for each row asked for."""
+        """What one call of the env's method returns, for each row asked for; of `action_masks` each has its own."""
         result = getattr(self.env, method_name)(*method_args, **method_kwargs)
+        if method_name == "action_masks":  # as sb3-contrib's MaskablePPO asks
+            return [result[row] for row in self._get_indices(indices)]
         return [result for _ in self._get_indices(indices)]
 
     def env_is_wrapped(self, wrapper_class: type[gym.Wrapper], indices: VecEnvIndices = None) -> list[bool]:
@@ -137,8 +139,9 @@ class SB3Bridge(VecEnv):
         return [issubclass(wrapper_class, Monitor) for _ in self._get_indices(indices)]
 
     def get_images(self) -> Sequence[NDArray[Any] | None]:
-        """None for each row: shoppers have no picture; see `env.render()` for their text."""
-        return [None] * self.num_envs
+        """The picture of each row's last slate, where `render_mode` is `"rgb_array"`; otherwise None for each."""
+        frames = self.env.render() if self.env.render_mode == "rgb_array" else None
+        return [None] * self.num_envs if frames is None else list(frames)
 
 
 _IGNORED = {"clicked": -1, "carted": False, "purchased": False, "revenue": 0.0}

@@ -1,10 +1,11 @@
 """The native batch: a Gymnasium vector environment of shoppers, computed at once instead of one by one."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
 
 import gymnasium as gym
 import numpy as np
+import torch
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space, create_empty_array
 from numpy.typing import ArrayLike, NDArray
@@ -12,11 +13,12 @@ from numpy.typing import ArrayLike, NDArray
 from ..datasets.catalogue import Catalogue
 from ..encoders.state import StateEncoder
 from ..simulators.shopper import Shopper
-from .batch import Bools, Ints, Observation, ObservationKind, ShopBatch, with_masks
+from .batch import Bools, Ints, Observation, ShopBatch, with_masks
 from .defaults import DEFAULT_K, DEFAULT_MAX_SLATES, parts
-from .render import slate_text
-from .rewards import RewardMix
+from .render import RENDER_MODES, checked_mode, rendered
+from .rewards import RewardMix, SlateOutcome, reward_of
 from .seeds import SeedStreams
+from .settings import ActionKind, ObservationKind, Retrieve, ShopSettings
 from .waiting import WaitingRoom
 
 _OPTIONS = ("reset_mask", "shopper_seeds")
@@ -48,7 +50,11 @@ class ShopVectorEnv(gym.vector.VectorEnv[Observation, NDArray[np.int64], NDArray
     - v0: first release.
     """
 
-    metadata: dict[str, Any] = {"render_modes": ["ansi"], "render_fps": 1, "autoreset_mode": AutoresetMode.NEXT_STEP}  # noqa: RUF012
+    metadata: dict[str, Any] = {  # noqa: RUF012
+        "render_modes": RENDER_MODES,
+        "render_fps": 1,
+        "autoreset_mode": AutoresetMode.NEXT_STEP,
+    }
 
     def __init__(
         self,
@@ -56,26 +62,52 @@ class ShopVectorEnv(gym.vector.VectorEnv[Observation, NDArray[np.int64], NDArray
         shopper: Shopper | None = None,
         encoder: StateEncoder | None = None,
         k: int = DEFAULT_K,
-        reward: RewardMix | str | Mapping[str, float] = "clicks_and_purchases",
+        reward: RewardMix | str | Mapping[str, float] | Callable[[SlateOutcome], Any] = "clicks_and_purchases",
         max_slates: int = DEFAULT_MAX_SLATES,
         *,
         observation: ObservationKind = "state",
         history_len: int = 20,
-        available: ArrayLike | None = None,
+        available: ArrayLike | Literal["on_sale"] | None = None,
         doubt: float | None = None,
+        candidates: int | None = None,
+        retrieve: Retrieve | None = None,
+        actions: ActionKind | None = None,
+        visits: bool = False,
+        max_visits: int = 20,
+        max_days: float = 365.0,
+        day_discount: float = 1.0,
+        remembers: bool = False,
+        search: bool = False,
+        query_vectors: ArrayLike | None = None,
+        device: torch.device | str | None = None,
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
         copy: bool = True,
         catalogue: Catalogue | None = None,
         render_mode: str | None = None,
         max_episode_steps: int | None = None,
     ) -> None:
-        shopper, encoder, self.catalogue = parts(shopper, encoder, catalogue)
-        limit = (
-            max_slates if max_episode_steps is None else min(max_slates, max_episode_steps)
-        )  # `make_vec` passes the latter
-        mix = RewardMix.of(reward)
-        self.batch = ShopBatch(num_envs, shopper, encoder, k, mix, limit, observation, history_len, available, doubt)
-        self.num_envs, self.copy, self.render_mode = num_envs, copy, render_mode
+        shopper, encoder, self.catalogue = parts(shopper, encoder, catalogue, visits=visits, device=device)
+        settings = ShopSettings(
+            k=k,
+            reward=reward_of(reward),
+            max_slates=limited(max_slates, max_episode_steps),
+            observation=observation,
+            history_len=history_len,
+            available=available,
+            doubt=doubt,
+            candidates=candidates,
+            retrieve=retrieve,
+            actions=actions,
+            visits=visits,
+            max_visits=max_visits,
+            max_days=max_days,
+            day_discount=day_discount,
+            remembers=remembers,
+            search=search,
+            query_vectors=query_vectors,
+        )
+        self.batch = ShopBatch(num_envs, shopper, encoder, settings, self.catalogue)
+        self.num_envs, self.copy, self.render_mode = num_envs, copy, checked_mode(render_mode)
         self.autoreset_mode = AutoresetMode(autoreset_mode)
         self.metadata = {**type(self).metadata, "autoreset_mode": self.autoreset_mode}
         self.single_action_space = self.batch.action_space
@@ -107,7 +139,7 @@ class ShopVectorEnv(gym.vector.VectorEnv[Observation, NDArray[np.int64], NDArray
         self.batch.arrive(rows, drawn if named is None else named[rows])
         self._room.forget(rows)
         self._ended[rows] = False
-        return self.batch.observe(out=self._buffer), with_masks(self._episode(), mask)
+        return self.batch.observe(out=self._buffer), with_masks(self.batch.episode(), mask)
 
     def step(self, actions: NDArray[np.int64]) -> tuple[Observation, NDArray[Any], Bools, Bools, dict[str, Any]]:
         """Show each shopper a slate, (num_envs, k).
@@ -132,14 +164,34 @@ class ShopVectorEnv(gym.vector.VectorEnv[Observation, NDArray[np.int64], NDArray
         if fresh.any():
             self._replace(np.flatnonzero(fresh), observation)
         infos |= with_masks(turn.figures, ~fresh)
-        infos |= with_masks(self._episode(), np.ones(self.num_envs, np.bool_))
+        infos |= with_masks(self.batch.episode(), np.ones(self.num_envs, np.bool_))
         return observation, rewards, terminated, truncated, infos
 
-    def render(self) -> tuple[str, ...] | None:
-        """The last slate of each row as text, where `render_mode` is `"ansi"`."""
-        if self.render_mode is None:
-            return None
-        return tuple(slate_text(self.batch, row, self.catalogue) for row in range(self.num_envs))
+    def render(self) -> tuple[Any, ...] | None:
+        """The last slate of each row: text under `"ansi"`, pictures (height, 720, 3) uint8 under `"rgb_array"`.
+
+        A row whose next shopper is there already, as after an end under SAME_STEP, shows that one.
+
+        Raises:
+            gymnasium.error.ResetNeeded: before the first `reset`.
+        """
+        frames = rendered(self.batch, self.render_mode, self.catalogue)
+        return None if frames is None else tuple(frames)
+
+    @property
+    def queries(self) -> tuple[str, ...]:
+        """Texts of the searches that `info["query"]` numbers; none where nobody searches."""
+        return () if self.batch.search is None else self.batch.search.texts
+
+    def action_masks(self) -> Bools:
+        """(num_envs, k * (n + 1)) bool, a row a shopper; see `ShopEnv.action_masks`.
+
+        Raises:
+            gymnasium.error.ResetNeeded: before the first `reset`.
+        """
+        if not self.batch.started:
+            raise gym.error.ResetNeeded("call reset() before action_masks(): no shopper has arrived yet")
+        return self.batch.shelf.action_masks()
 
     def _refuse_ended(self) -> None:
         if not self.batch.started:
@@ -171,11 +223,13 @@ class ShopVectorEnv(gym.vector.VectorEnv[Observation, NDArray[np.int64], NDArray
         else:
             for row, seen in zip(rows.tolist(), observation[rows], strict=True):
                 last[row] = seen
-        final_info = with_masks({**figures, **self._episode()}, ended)
+        final_info = with_masks({**figures, **self.batch.episode()}, ended)
         return {"final_obs": last, "_final_obs": ended.copy(), "final_info": final_info, "_final_info": ended.copy()}
 
-    def _episode(self) -> dict[str, NDArray[Any]]:
-        return {"slates": self.batch.slates.copy(), "shopper_seed": self.batch.shopper_seeds.copy()}
+
+def limited(max_slates: int, max_episode_steps: int | None) -> int:
+    """The smaller limit; `gymnasium.make_vec` passes the latter on."""
+    return max_slates if max_episode_steps is None else min(max_slates, max_episode_steps)
 
 
 def _checked(options: Mapping[str, Any] | None, rows: int) -> dict[str, NDArray[Any]]:

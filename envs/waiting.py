@@ -3,18 +3,14 @@
 Shapes: B rows, A shoppers ready for each row, n some of the rows.
 """
 
-from dataclasses import fields, is_dataclass, replace
-from typing import Any
-
 import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import Tensor
 
 from .batch import Arrivals, Ints, ShopBatch
+from .rows import rows_of
 from .seeds import SeedStreams
 
-_AHEAD = 4  # shoppers ready for each row; more saves little and keeps that many encoder memories
+_AHEAD = 4  # shoppers ready for each row at least; more saves little and keeps that many encoder memories
+_TOGETHER = 64  # shoppers made at once at least, however few the rows: making them takes half as long again as one
 
 
 class WaitingRoom:
@@ -27,8 +23,9 @@ class WaitingRoom:
 
     def __init__(self, batch: ShopBatch, streams: SeedStreams) -> None:
         self._batch, self._streams = batch, streams
+        self._ahead = max(_AHEAD, _TOGETHER // batch.rows)  # A
         self._ready = np.zeros(batch.rows, np.int64)  # shoppers ready for each row
-        self._first = np.zeros(batch.rows, np.int64)  # place of the next of them, in a ring of _AHEAD places
+        self._first = np.zeros(batch.rows, np.int64)  # place of the next of them, in a ring of A places
         self._held: Arrivals | None = None  # (B * A,) row r's ring begins at r * A
 
     def forget(self, rows: Ints) -> None:
@@ -39,8 +36,8 @@ class WaitingRoom:
         """Seeds (n,) of the next shoppers of these rows, drawn, and the shoppers."""
         if not self._ready[rows].all():
             self._fill()
-        places = rows * _AHEAD + self._first[rows]
-        self._first[rows] = (self._first[rows] + 1) % _AHEAD
+        places = rows * self._ahead + self._first[rows]
+        self._first[rows] = (self._first[rows] + 1) % self._ahead
         self._ready[rows] -= 1
         self._streams.skip(rows)
         assert self._held is not None
@@ -49,35 +46,13 @@ class WaitingRoom:
 
     def _fill(self) -> None:
         """Make shoppers until every row has all it can hold."""
-        ahead = np.arange(_AHEAD)
+        ahead = np.arange(self._ahead)
         rows, later = np.nonzero(ahead >= self._ready[:, None])
-        places = rows * _AHEAD + (self._first[rows] + later) % _AHEAD
+        places = rows * self._ahead + (self._first[rows] + later) % self._ahead
         fresh = self._batch.prepare(self._streams.peek(rows, later))
         if self._held is None:
             order = np.argsort(places)
             self._held = rows_of(fresh, order)
         else:
             self._held.put(places, fresh)
-        self._ready[:] = _AHEAD
-
-
-def rows_of(part: Any, rows: NDArray[np.int64]) -> Any:
-    """Some rows of a dataclass whose tensors and arrays have rows first; its other fields stay as they are.
-
-    A part that has rows elsewhere says itself what its `rows(which)` are.
-    """
-    return _rows_of(part, rows, {})
-
-
-def _rows_of(part: Any, rows: NDArray[np.int64], indices: dict[torch.device, Tensor]) -> Any:
-    if isinstance(part, Tensor):
-        if part.device not in indices:
-            indices[part.device] = torch.from_numpy(rows).to(part.device)
-        return part.index_select(0, indices[part.device])
-    if isinstance(part, np.ndarray):
-        return part[rows]
-    if is_dataclass(part) and not isinstance(part, type):
-        if callable(taken := getattr(part, "rows", None)):
-            return taken(torch.from_numpy(rows))
-        return replace(part, **{one.name: _rows_of(getattr(part, one.name), rows, indices) for one in fields(part)})
-    return part
+        self._ready[:] = self._ahead

@@ -16,7 +16,8 @@ from .logging_policies import PlackettLucePolicy
 from .oracle import BestSlates, best_slates, best_slates_by_trying, regrets, slate_values
 from .priors import RANGES, Priors
 from .realism import Realism, realism
-from .shopper import ComesAgain, Response, Shopper, ShopperState, TokenBatch, without_repeats
+from .reasons import Reasons, reasons
+from .shopper import ComesAgain, Response, Searches, Shopper, ShopperState, TokenBatch, without_repeats
 from .trees import TreeConfig
 
 __all__ = [
@@ -33,7 +34,9 @@ __all__ = [
     "PlackettLucePolicy",
     "Priors",
     "Realism",
+    "Reasons",
     "Response",
+    "Searches",
     "Shopper",
     "ShopperState",
     "SlateLikelihood",
@@ -49,6 +52,7 @@ __all__ = [
     "fit_shopper",
     "load_shopper",
     "realism",
+    "reasons",
     "regrets",
     "save_known_truth",
     "slate_likelihood",

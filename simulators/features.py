@@ -10,10 +10,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional as F
 
 from ..datasets.catalogue import Catalogue
 from .draw import Draw
-from .trail import TAKEN_KEPT, Trail
+from .trail import SHOWN_KEPT, TAKEN_KEPT, Trail
 
 ITEM_FEATURES = (
     "match",
@@ -88,6 +89,8 @@ class HalfLives:
 
 LASTING = HalfLives()
 """Nothing fades."""
+_CELLS = 2**17  # numbers worked out at once
+_TABLE = 32  # categories to an item asked about, up to which a table of all is faster than comparing
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,19 +246,14 @@ def item_features(
         match, items = state @ vectors[items].T, items.expand(len(state), -1)
         among = _among_many
     else:
-        match = (vectors[items] * state[:, None]).sum(-1)
-        among = _among_few
-    price, within = facts.price[items], facts.price_in_category[items]
+        match, among = _match(state, items, vectors), _among_few
+    price, within, popularity = (_at(one, items) for one in (facts.price, facts.price_in_category, facts.popularity))
     known = trail.interests > 0
     usual = (trail.price_sum / trail.interests.clamp(min=1))[:, None]
     away = torch.where(known[:, None], within - usual, 0.0)
-    category, taken = (
-        facts.category[items],
-        facts.category[trail.taken],
-    )  # category 0 where nothing was taken
+    category, latest = _at(facts.category, items), facts.category[trail.taken[:, :1]]  # 0 where nothing was taken
     n = len(vectors)
     seen, clicked, bought = (among(items, kept, n).clamp(max=1) for kept in (trail.taken, trail.clicked, trail.bought))
-    popularity = facts.popularity[items]
     columns = [
         match,
         (match - bend).clamp(min=0),
@@ -269,9 +267,8 @@ def item_features(
         (seen - clicked).clamp(min=0),
         clicked,
         bought,
-        (category == taken[:, :1]).to(match.dtype),
-        *fading_columns(trail, category, facts, half_lives, n),
-        among(category, facts.category[trail.shown], n, trail.draws),
+        (category == latest).to(match.dtype),
+        *_category_columns(trail, category, facts, half_lives),
     ]
     return torch.stack(columns, -1)
 
@@ -282,7 +279,7 @@ def bent_popularity(popularity: Tensor, knots: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def fading_columns(
-    trail: Trail, category: Tensor, facts: ItemFacts, half_lives: HalfLives, size: int | None = None
+    trail: Trail, category: Tensor, facts: ItemFacts, half_lives: HalfLives
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Raw `FADING` features, (B, K) each.
 
@@ -291,9 +288,14 @@ def fading_columns(
         category: (B, K) int64 categories asked about.
         facts: of the items.
         half_lives: of what is remembered.
-        size: a number above all categories, where K is so large that memory of B x size is less than B x K x R.
     """
-    among = _among_few if size is None or category.shape[1] < size else _among_many
+    return _category_columns(trail, category, facts, half_lives)[:3]
+
+
+def _category_columns(
+    trail: Trail, category: Tensor, facts: ItemFacts, half_lives: HalfLives
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """As `fading_columns`, and raw `category_draw`."""
     lately, looks = None, trail.looks
     if not math.isinf(half_lives.interests):
         lately = torch.exp2(-torch.arange(TAKEN_KEPT, device=category.device) / half_lives.interests)
@@ -302,11 +304,26 @@ def fading_columns(
         looks = looks * torch.exp2(-ago / half_lives.saturation)
     counts = trail.interests.clamp(1, TAKEN_KEPT)
     whole = counts.to(torch.float32) if lately is None else lately.cumsum(0)[counts - 1]
-    taken, clicked, shown = (
-        among(category, facts.category[kept], size or 0, weight)
-        for kept, weight in ((trail.taken, lately), (trail.clicked, lately), (trail.shown, looks))
-    )
-    return taken / whole[:, None], clicked.log1p(), shown
+    held = _at(facts.category, torch.cat([trail.taken, trail.clicked, trail.shown], 1))
+    size = 1 + max(int(category.max()), int(held.max())) if category.numel() else 1
+    # A table of all categories, where they are not so many that it takes longer than comparing.
+    among = _among_many if size <= _TABLE * category.shape[1] else _among_few
+    taken, clicked, shown = held.split((TAKEN_KEPT, TAKEN_KEPT, SHOWN_KEPT), 1)
+    counted = (taken, lately), (clicked, lately), (shown, looks), (shown, trail.draws)
+    taken, clicked, shown, draw = (among(category, kept, size, weight) for kept, weight in counted)
+    return taken / whole[:, None], clicked.log1p(), shown, draw
+
+
+def _at(column: Tensor, items: Tensor) -> Tensor:
+    """(B, K) what a column (N + 1,) says of items (B, K)."""
+    return column.index_select(0, items.flatten()).view(items.shape)
+
+
+def _match(state: Tensor, items: Tensor, vectors: Tensor) -> Tensor:
+    """(B, K) products of states (B, D) with the vectors (N + 1, D) of items (B, K)."""
+    pieces = _pieces(items, items.shape[1] * vectors.shape[1])
+    found = [torch.bmm(F.embedding(items[rows], vectors), state[rows].unsqueeze(2)).squeeze(2) for rows in pieces]
+    return found[0] if len(found) == 1 else torch.cat(found)
 
 
 def _among_few(wanted: Tensor, kept: Tensor, _: int, weight: Tensor | None = None) -> Tensor:
@@ -314,10 +331,20 @@ def _among_few(wanted: Tensor, kept: Tensor, _: int, weight: Tensor | None = Non
 
     Each kept weighs 1, or as `weight` says, (R,) or (B, R).
     """
-    there = wanted[:, :, None] == kept[:, None, :]
-    if weight is None:
-        return there.sum(2).to(torch.float32)
-    return (there.to(torch.float32) @ weight.expand(kept.shape)[:, :, None]).squeeze(2)
+    each = None if weight is None else weight.expand(kept.shape).unsqueeze(2)
+    # Floats are subtracted many at a time, while integers are compared one by one; numbers up to 2^24 stay exact.
+    wanted, kept, found = wanted.to(torch.float32).unsqueeze(2), kept.to(torch.float32).unsqueeze(1), []
+    for rows in _pieces(wanted, wanted.shape[1] * kept.shape[2]):
+        apart = (wanted[rows] - kept[rows]).abs_().clamp_(max=1.0)
+        found.append(kept.shape[2] - apart.sum(2) if each is None else ((1.0 - apart) @ each[rows]).squeeze(2))
+    return found[0] if len(found) == 1 else torch.cat(found)
+
+
+def _pieces(of: Tensor, width: int) -> list[slice]:
+    """Rows to work out at once, so that as many times `width` numbers stay in a processor's cache."""
+    whole = max(1, len(of))
+    size = max(1, _CELLS // width) if of.device.type == "cpu" else whole
+    return [slice(begin, begin + size) for begin in range(0, whole, size)]
 
 
 def _among_many(wanted: Tensor, kept: Tensor, size: int, weight: Tensor | None = None) -> Tensor:

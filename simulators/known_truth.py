@@ -12,8 +12,10 @@ from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from ..datasets.known_shop import YEAR, KnownShop
+from ..datasets.known_shop_words import AISLES
 from ..datasets.schema import Event
 from .known_truth_chances import depth_choice, logit
 from .known_truth_state import VISIT_BITS, KnownTruthState, visit_seed
@@ -70,6 +72,7 @@ class KnownTruthShopper:
         # A middling match is what a clicked item of a popular slate has; above it carts and purchases are likelier.
         self._middling = config.quality + config.category_taste + 0.5 * config.intent + 0.5 * config.style_taste
         self._cart, self._purchase = logit(config.cart_rate), logit(config.purchase_rate)
+        self._reaches: dict[int, Tensor] = {}
 
     @property
     def prices(self) -> Tensor:
@@ -156,20 +159,38 @@ class KnownTruthShopper:
 
     def _taste(self, seeds: Tensor, day: Tensor) -> tuple[Tensor, Tensor]:
         """Liking of categories (B, C) and weights of attributes (B, D + 3) of visits on these days (B,)."""
-        config = self.config
-        n, width = config.n_categories, config.style_width
-        lasting = normal(seeds & ((1 << VISIT_BITS) - 1), 0, _TASTE, n + width + 1)
-        liking = config.category_taste * (self._share_logits + 0.7 * lasting[:, :n])
-        if config.seasonality:
-            liking = liking + config.seasonality * torch.cos(2 * math.pi / YEAR * (day[:, None] - self._season_peak))
-        # The visit is about two categories, drawn by how much they are liked, the second less than the first.
-        wanted = (liking + gumbel(seeds, 0, _INTENT, n)).topk(min(2, n), dim=1).indices
+        config, n = self.config, self.config.n_categories
+        liking, lasting = self._lasting(seeds, day)
+        wanted = self._wanted(seeds, liking)
         strength = torch.tensor([1.0, 0.7], device=self.device)[: min(2, n)].expand(len(seeds), -1)
         liking = liking - config.category_taste * self._share_logits.mean()
         liking = liking.scatter_add(1, wanted, config.intent * strength)
         thrift = config.price_sensitivity * torch.exp(0.5 * lasting[:, -1:] - 0.125)  # mean 1 over shoppers
         quality, allure = torch.full_like(thrift, config.quality), torch.full_like(thrift, config.allure)
         return liking, torch.cat([config.style_taste * lasting[:, n:-1], quality, allure, -thrift], 1)
+
+    def _lasting(self, seeds: Tensor, day: Tensor) -> tuple[Tensor, Tensor]:
+        """Liking of categories (B, C) on these days before a visit is about any, and lasting taste (B, C + D + 1)."""
+        config, n = self.config, self.config.n_categories
+        lasting = normal(seeds & ((1 << VISIT_BITS) - 1), 0, _TASTE, n + config.style_width + 1)
+        liking = config.category_taste * (self._share_logits + 0.7 * lasting[:, :n])
+        if config.seasonality:
+            liking = liking + config.seasonality * torch.cos(2 * math.pi / YEAR * (day[:, None] - self._season_peak))
+        return liking, lasting
+
+    def _wanted(self, seeds: Tensor, liking: Tensor) -> Tensor:
+        """(B, 2) the categories that visits are about, drawn by how much they are liked, the second less wanted."""
+        n = self.config.n_categories
+        return (liking + gumbel(seeds, 0, _INTENT, n)).topk(min(2, n), dim=1).indices
+
+    @property
+    def queries(self) -> tuple[str, ...]:
+        """What shoppers search for: names of categories, by number; number 0 is no search."""
+        return "", *(name.lower() for name in list(AISLES)[: self.config.n_categories])
+
+    def searched(self, state: KnownTruthState) -> Tensor:
+        """(B,) int64 number in `queries` of what each shopper searches for: the category its visit is mostly about."""
+        return 1 + self._wanted(state.seed, self._lasting(state.seed, state.day)[0])[:, 0]
 
     def _arrive(self, state: KnownTruthState) -> tuple[TokenBatch, Tensor]:
         """Views of one to three different items, chosen among a few that are there, and the gap since the last.
@@ -216,16 +237,18 @@ class KnownTruthShopper:
             )
             value[:, 0] = -math.inf
             return value
-        weary = (items[:, :, None] == state.familiar[:, None, :]) * state.weariness[:, None, :]
-        value = self._unwearied(state, items) - weary.sum(2)
+        return self._worth(state, items, _at(self._category, items))
+
+    def _worth(self, state: KnownTruthState, items: Tensor, category: Tensor) -> Tensor:
+        """(B, M) float32 as `utilities`, of items of these categories."""
+        features = F.embedding(items, self._features)
+        match = torch.bmm(features, state.weights.unsqueeze(2)).squeeze(2)
+        value = match + self._appeal(state).gather(1, category)
+        again = (items.unsqueeze(2) == state.familiar.unsqueeze(1)).to(torch.float32)
+        value = value - torch.bmm(again, state.weariness.unsqueeze(2)).squeeze(2)
         if self.config.owned:
             value = value - self.config.owned * (items[:, :, None] == state.owned[:, None, :]).sum(2)
         return value
-
-    def _unwearied(self, state: KnownTruthState, items: Tensor) -> Tensor:
-        """(B, M) utilities to shoppers who have clicked none of the items yet."""
-        match = torch.einsum("bmf,bf->bm", self._features[items], state.weights)
-        return match + self._appeal(state).gather(1, self._category[items])
 
     def _appeal(self, state: KnownTruthState) -> Tensor:
         """(B, C) logits that each category has right now."""
@@ -247,7 +270,10 @@ class KnownTruthShopper:
 
     def _reach(self, k: int) -> Tensor:
         """(K,) chance that each place is looked at."""
-        return (1 - self.config.position_decay) ** torch.arange(k, dtype=torch.float32, device=self.device)
+        if k not in self._reaches:
+            places = torch.arange(k, dtype=torch.float32, device=self.device)
+            self._reaches[k] = (1 - self.config.position_decay) ** places
+        return self._reaches[k]
 
     def stops(self, k: int) -> Tensor:
         """(k,) float64 exact chance that each place is the last one looked at; sums to 1."""
@@ -303,59 +329,62 @@ class KnownTruthShopper:
             state: B shoppers.
             slate: (B, K) int64 dense indices, best place first, no repeats; 0 leaves a slot empty.
         """
-        k = slate.shape[1]
+        k, category = slate.shape[1], _at(self._category, slate)
         luck = uniform(state.seed, state.step, _LUCK, _LUCKS + 1 + k)
-        noise = -torch.log(-torch.log(luck[:, _LUCKS:]))
-        utility = self.utilities(state, slate)
-        examined = (luck[:, :1] < self._reach(k)) & (slate > 0)
-        attraction = torch.where(examined, utility + noise[:, 1:], -math.inf)
-        best, place = attraction.max(1)
-        found = (best > self._outside + noise[:, 0]) & examined.any(1)
-        clicked = torch.where(found, place, -1)
-        item = slate.gather(1, place[:, None]).squeeze(1)
-        cart, purchase = self._funnel(utility.gather(1, place[:, None]).squeeze(1), self._allure[item])
-        carted = found & (luck[:, 1] < cart)
-        purchased = carted & (luck[:, 2] < purchase)
-        self._tire(state, slate, examined, place, found, purchased)
-        self._remember(state, item, found, carted, purchased)
-        left = luck[:, 3] < torch.where(purchased, self.config.leave_bought, self.config.leave)
-        left |= state.patience <= 0
-        dwell = (
-            torch.exp(_DWELL_SPREAD * torch.special.ndtri(luck[:, 4]))
-            * torch.where(found, _DWELL_CLICK, 1.0)
-            * _DWELL_BASE
-        )
-        revenue = torch.where(purchased, self._prices[item], 0.0)
-        state.gap = torch.where((slate > 0).any(1), dwell, state.gap + dwell)  # an empty slate leaves no token
+        utility, filled = self._worth(state, slate, category), slate > 0
+        examined = (luck[:, :1] < self._reach(k)) & filled
+        haste = luck[:, _LUCKS:].log().neg_().log_()  # minus the noise: of doing nothing, then of each slot
+        best, place = torch.where(examined, utility - haste[:, 1:], -math.inf).max(1)
+        found = best > self._outside - haste[:, 0]
+        carted, purchased, revenue = (torch.zeros_like(one) for one in (found, found, best))
+        cost, leaves = examined * (self.config.satiation / 3), torch.full_like(best, self.config.leave)
+        dwell = torch.special.ndtri(luck[:, 4]).mul_(_DWELL_SPREAD).exp_()
+        state.patience = state.patience - 1
+        if len(rows := found.nonzero().squeeze(1)):  # what follows a click is worked out for those alone who clicked
+            slot = place[rows]
+            item = slate[rows, slot]
+            cart, purchase = self._funnel(utility[rows, slot], self._allure[item])
+            into_cart = luck[rows, 1] < cart
+            bought = into_cart & (luck[rows, 2] < purchase)
+            carted[rows], purchased[rows] = into_cart, bought
+            revenue[rows] = self._prices[item] * bought
+            cost[rows, slot] = self.config.satiation
+            dwell[rows] *= _DWELL_CLICK
+            leaves[rows[bought]] = self.config.leave_bought
+            self._remember(state, rows, item, into_cart, bought)
+        state.satiation.mul_(self.config.satiation_kept).scatter_add_(1, category, cost)
+        dwell *= _DWELL_BASE
+        state.gap = torch.where(filled.any(1), dwell, state.gap + dwell)  # an empty slate leaves no token
         state.step = state.step + 1
+        left = (luck[:, 3] < leaves).logical_or_(state.patience <= 0)
+        clicked = torch.where(found, place, -1)
         return Response(examined, clicked, carted, purchased, left, dwell, revenue, purchased.long()), state
 
-    def _tire(
-        self, state: KnownTruthState, slate: Tensor, examined: Tensor, place: Tensor, found: Tensor, purchased: Tensor
-    ) -> None:
-        """Satiation of categories, weariness of clicked items, and patience after a slate; changes the state."""
-        config = self.config
-        cost = examined * (config.satiation / 3)
-        hit = place[:, None]
-        cost.scatter_(1, hit, torch.where(found[:, None], config.satiation, cost.gather(1, hit)))
-        state.satiation.mul_(config.satiation_kept).scatter_add_(1, self._category[slate], cost)
-        slot = (state.step % _FAMILIAR)[:, None]
-        taken = slate.gather(1, hit)
-        item = torch.where(found[:, None], taken, state.familiar.gather(1, slot))
-        loss = config.familiarity * (1.0 + purchased[:, None])
-        loss = torch.where(found[:, None], loss, state.weariness.gather(1, slot))
-        state.familiar.scatter_(1, slot, item)
-        state.weariness.scatter_(1, slot, loss)
-        full = float(config.patience) or math.inf
-        state.patience = torch.where(found, full - self._letdown[taken.squeeze(1)], state.patience - 1)
+    def _remember(self, state: KnownTruthState, rows: Tensor, item: Tensor, carted: Tensor, bought: Tensor) -> None:
+        """What clicks leave behind in the shoppers: weariness, patience, and what else they like; changes the state.
 
-    def _remember(self, state: KnownTruthState, item: Tensor, found: Tensor, carted: Tensor, purchased: Tensor) -> None:
-        """What goes with the item taken (B,) gains, and what was bought is kept; changes the state."""
-        state.pleasure = torch.maximum(state.pleasure, found.long() + purchased.long() - 1)
-        if self.config.complements:
-            click, cart, purchase = (self.config.complements * level for level in _DEEPER)
-            depth = torch.where(purchased, purchase, torch.where(carted, cart, click)) * found
-            state.gain = torch.maximum(state.gain, depth[:, None] * self._companions[self._category[item]])
-        if self.config.owned:
-            pushed = torch.cat([item[:, None], state.basket[:, :-1]], 1)
-            state.basket = torch.where(purchased[:, None], pushed, state.basket)
+        Args:
+            state: of all shoppers.
+            rows: (n,) int64 who clicked.
+            item: (n,) int64 what they clicked.
+            carted: (n,) bool, whether it went into the cart.
+            bought: (n,) bool, whether it was bought.
+        """
+        config, slot = self.config, state.step[rows] % _FAMILIAR
+        state.familiar[rows, slot] = item
+        state.weariness[rows, slot] = config.familiarity * (1.0 + bought)
+        state.patience[rows] = (float(config.patience) or math.inf) - self._letdown[item]
+        state.pleasure[rows] = torch.maximum(state.pleasure[rows], bought.long())
+        if config.complements:
+            click, cart, purchase = (config.complements * level for level in _DEEPER)
+            depth = torch.where(bought, purchase, torch.where(carted, cart, click))
+            gain = depth[:, None] * self._companions[self._category[item]]
+            state.gain[rows] = torch.maximum(state.gain[rows], gain)
+        if config.owned:
+            buyers, theirs = rows[bought], item[bought]
+            state.basket[buyers] = torch.cat([theirs[:, None], state.basket[buyers, :-1]], 1)
+
+
+def _at(column: Tensor, items: Tensor) -> Tensor:
+    """(B, M) what a column (N + 1,) says of items (B, M)."""
+    return column.index_select(0, items.flatten()).view(items.shape)

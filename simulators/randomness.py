@@ -6,8 +6,12 @@ the same seeds meet the same shoppers with the same luck (common random numbers)
 Source: SplitMix64, Steele, Lea and Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014, figure 17.
 """
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
+
+Words = NDArray[np.uint64]
 
 _GOLDEN = -7046029254386353131  # 0x9E3779B97F4A7C15 as a signed 64-bit number
 _MIX_1 = -4658895280553007687  # 0xBF58476D1CE4E5B9
@@ -43,11 +47,55 @@ def uniform(seed: Tensor, step: Tensor | int, stream: int, n: int) -> Tensor:
     Returns:
         (B, n) float32, strictly inside (0, 1).
     """
+    draw = _uniform_on_cpu if seed.device.type == "cpu" else _uniform_anywhere
+    return draw(seed, step, stream, n)
+
+
+def _uniform_anywhere(seed: Tensor, step: Tensor | int, stream: int, n: int) -> Tensor:
     base = mix(seed * _GOLDEN + stream + 1)
     base = mix(base + _wrapped((step + 1) * _GOLDEN))
     places = torch.arange(1, n + 1, dtype=torch.int64, device=seed.device)
     bits = _shifted(mix(base[:, None] + places * _GOLDEN), 41)  # 23 bits, so that float32 never rounds up to 1
     return (bits.to(torch.float32) + 0.5) * 2.0**-23
+
+
+# The same numbers on the CPU, by NumPy and in place: torch has no shift of unsigned words, and where shoppers are few,
+# nearly all the time of its forty small operations is spent on calling them.
+
+_GOLDEN_WORD, _WORD_1, _WORD_2 = (np.uint64(number % 2**64) for number in (_GOLDEN, _MIX_1, _MIX_2))
+_SHIFT_1, _SHIFT_2, _SHIFT_3, _SHIFT_OUT = (np.uint64(by) for by in (30, 27, 31, 41))
+_ONE, _HALF, _UNIT = np.uint64(1), np.float32(0.5), np.float32(2.0**-23)
+_PLACES = np.arange(1, 257, dtype=np.uint64) * _GOLDEN_WORD
+
+
+def _uniform_on_cpu(seed: Tensor, step: Tensor | int, stream: int, n: int) -> Tensor:
+    base = seed.numpy().astype(np.uint64)
+    base *= _GOLDEN_WORD
+    base += np.uint64(stream + 1)
+    _mix_in_place(base)
+    if isinstance(step, int):
+        base += np.uint64((step + 1) * int(_GOLDEN_WORD) % 2**64)
+    else:
+        base += (step.numpy().astype(np.uint64) + _ONE) * _GOLDEN_WORD
+    _mix_in_place(base)
+    places = _PLACES[:n] if n <= len(_PLACES) else np.arange(1, n + 1, dtype=np.uint64) * _GOLDEN_WORD
+    words = base[:, None] + places
+    _mix_in_place(words)
+    words >>= _SHIFT_OUT
+    numbers = words.astype(np.float32)
+    numbers += _HALF
+    numbers *= _UNIT
+    return torch.from_numpy(numbers)
+
+
+def _mix_in_place(words: Words) -> None:
+    """As `mix`."""
+    shifted = words >> _SHIFT_1
+    words ^= shifted
+    words *= _WORD_1
+    words ^= np.right_shift(words, _SHIFT_2, out=shifted)
+    words *= _WORD_2
+    words ^= np.right_shift(words, _SHIFT_3, out=shifted)
 
 
 def normal(seed: Tensor, step: Tensor | int, stream: int, n: int) -> Tensor:

@@ -3,6 +3,7 @@
 Shapes: B shoppers, K slots of a slate, T tokens, N items. Batched torch throughout; no Python loop over shoppers.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Protocol, Self, runtime_checkable
 
@@ -143,6 +144,20 @@ class ComesAgain(Protocol):
 
     def returns(self, state: Any) -> tuple[Tensor, Tensor]:
         """Whether the shoppers come again after this visit (B,) bool, and after how many days (B,) float32, > 0."""
+        ...
+
+
+@runtime_checkable
+class Searches(Protocol):
+    """A shopper that says what it searches for when it comes, and chooses accordingly."""
+
+    @property
+    def queries(self) -> Sequence[str]:
+        """Texts of searches by number; number 0 is "", no search."""
+        ...
+
+    def searched(self, state: Any) -> Tensor:
+        """(B,) int64 number of what each shopper of these states searches for on this visit."""
         ...
 
 

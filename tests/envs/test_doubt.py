@@ -75,3 +75,5 @@ def test_doubt_needs_an_ensemble_and_a_price(shopper: FittedShopper, encoder: Me
     for price in (-1.0, float("nan"), float("inf")):
         with pytest.raises(ValueError, match="doubt must be a finite number"):
             ShopVectorEnv(2, shopper, encoder, K, doubt=price)
+    with pytest.raises(ValueError, match="nobody can expect"):
+        ShopVectorEnv(2, shopper, encoder, K, reward=lambda what: what.response.dwell, doubt=0.5)

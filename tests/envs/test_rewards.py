@@ -1,9 +1,11 @@
 """Rewards, on responses written out by hand."""
 
+import numpy as np
 import pytest
 import torch
 
-from slatewise.envs import REWARDS, RewardMix
+from slatewise.envs import REWARDS, RewardMix, ShopEnv, ShopVectorEnv, SlateOutcome
+from slatewise.envs.rewards import paid, reward_of
 from slatewise.simulators.shopper import Response
 
 RESPONSE = Response(  # nothing, a click, a click into the cart, a purchase at 12.50
@@ -33,6 +35,41 @@ def test_a_reward_is_the_weighted_sum_of_what_happened(reward: object, expected:
     paid = RewardMix.of(reward)(RESPONSE)  # pyright: ignore[reportArgumentType]
     assert paid.dtype == torch.float32
     torch.testing.assert_close(paid, torch.tensor(expected))
+
+
+def outcome(returned: list[bool]) -> SlateOutcome:
+    came = torch.tensor(returned)
+    return SlateOutcome(torch.tensor([[3, 4]] * 4), RESPONSE, came, came.float())
+
+
+def test_the_long_term_counts_visits_that_are_followed_by_another() -> None:
+    assert paid(REWARDS["long_term"], outcome([True, False, True, False])).tolist() == [5.0, 1.0, 6.0, 6.0]
+    assert paid(RewardMix(returned=2.0), outcome([True, False, False, True])).tolist() == [2.0, 0.0, 0.0, 2.0]
+
+
+def test_a_function_of_one_s_own_pays_what_it_gives() -> None:
+    def best_place(what: SlateOutcome) -> torch.Tensor:
+        return (what.response.clicked == 0) * what.slate[:, 0] + 10 * what.returned
+
+    assert paid(reward_of(best_place), outcome([False, False, False, True])).tolist() == [0.0, 3.0, 0.0, 13.0]
+    env, plain = (ShopVectorEnv(16, k=3, reward=reward) for reward in (lambda what: what.response.dwell, "clicks"))
+    env.reset(seed=0)
+    plain.reset(seed=0)
+    slates = np.array([[1, 2, 3]] * 16)
+    rewards, infos = env.step(slates)[1], plain.step(slates)[4]
+    np.testing.assert_allclose(rewards, infos["dwell"])
+    assert rewards.dtype == np.float64
+
+
+def test_what_a_function_may_not_give_is_refused() -> None:
+    for reward, words in (
+        (lambda what: what.response.dwell.sum(), r"shape \(1,\), got \(\)"),
+        (lambda what: what.response.dwell / 0, "finite, got inf"),
+    ):
+        env = ShopEnv(k=2, reward=reward)
+        env.reset(seed=0)
+        with pytest.raises(ValueError, match=words):
+            env.step(np.array([1, 2]))
 
 
 def test_every_named_reward_pays_nothing_for_nothing() -> None:

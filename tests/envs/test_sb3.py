@@ -136,4 +136,6 @@ def test_rows_share_the_attributes_and_options_of_one_env() -> None:
     with pytest.raises(ValueError, match="one dict"):
         bridge.set_options([{}, {}, {}])
     assert bridge.env_method("render", indices=[0]) == [None]
+    masks = bridge.env_method("action_masks", indices=[1, 0])
+    assert np.stack(masks).shape == (2, 2 * (bridge.env.batch.shopper.n_items + 1))  # as sb3-contrib stacks them
     bridge.close()

@@ -94,7 +94,13 @@ def test_the_sums_agree_with_each_other(parts: tuple[KnownTruthShopper, MeanEnco
     assert outcomes.places["examined"].sum() == frame["examined"].sum()
     assert outcomes.items["shown"].sum() == frame["slots"].sum()
     assert (frame["training_seed"] == FIXED).all()
-    assert outcomes.facts["simulator"]["reward"] == {"click": 1.0, "cart": 0.0, "purchase": 5.0, "revenue": 0.0}
+    assert outcomes.facts["simulator"]["reward"] == {
+        "click": 1.0,
+        "cart": 0.0,
+        "purchase": 5.0,
+        "revenue": 0.0,
+        "returned": 0.0,
+    }
 
 
 def test_a_diary_is_summed_by_hand() -> None:

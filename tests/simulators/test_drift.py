@@ -21,6 +21,7 @@ from slatewise.simulators import (
     KnownTruthShopper,
     Priors,
     collect_log,
+    features,
     fit_shopper,
     load_shopper,
 )
@@ -121,9 +122,25 @@ def test_earlier_items_count_less_by_the_half_life() -> None:
     share, clicks, _ = fading_columns(trail, asked, facts, HalfLives())
     assert share[0].tolist() == pytest.approx([1 / 3, 2 / 3])
     assert clicks[0].tolist() == pytest.approx([math.log(2.0), math.log(2.0)])
-    asked = facts.category[torch.tensor([[1, 2, 3]])]
-    few, many = (fading_columns(trail, asked, facts, HalfLives(2.0, 3.0), size) for size in (None, 3))
-    assert torch.allclose(torch.stack(few), torch.stack(many))
+
+
+def test_a_table_of_categories_tells_what_comparing_them_tells(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    frame = {"item_id": [f"i{number}" for number in range(60)], "text": "thing", "brand": "x", "price": 1.0}
+    named = rng.choice(list("abcdefgh"), 60)
+    facts = item_facts(Catalogue(pd.DataFrame({**frame, "category": named, "available": True})), np.zeros(61, "f4"))
+    trail = Trail.start(300, torch.device("cpu"))
+    for _ in range(9):
+        trail.after_slate(torch.from_numpy(rng.integers(0, 61, (300, 10))))
+        drawn = torch.from_numpy(rng.integers(0, 61, 300)), torch.from_numpy(rng.integers(0, 7, 300))
+        trail.after_token(*drawn, facts.price_in_category)
+    asked = facts.category[torch.from_numpy(rng.integers(0, 61, (300, 10)))]
+    for half_lives in (HalfLives(), HalfLives(2.0, 3.0)):
+        monkeypatch.setattr(features, "_TABLE", 32)
+        table = torch.stack(fading_columns(trail, asked, facts, half_lives))
+        monkeypatch.setattr(features, "_TABLE", 0)
+        assert torch.allclose(torch.stack(fading_columns(trail, asked, facts, half_lives)), table, atol=1e-6)
+        assert (table > 0).any(dim=2).any(dim=1).all()
 
 
 def test_a_half_life_is_found_where_shoppers_have_one_and_kept_in_the_folder(fickle: FittedShopper) -> None:

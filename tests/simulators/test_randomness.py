@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy import stats
 
-from slatewise.simulators.randomness import gumbel, mix, normal, uniform
+from slatewise.simulators.randomness import _uniform_anywhere, gumbel, mix, normal, uniform
 
 SEEDS = torch.arange(4_000)
 
@@ -78,6 +78,13 @@ def test_a_batch_gives_each_shopper_what_it_gets_alone() -> None:
 @pytest.mark.parametrize("step", [0, 1, 2, 50, 10**6])
 def test_a_step_may_be_a_number_or_a_tensor(step: int) -> None:
     assert torch.equal(uniform(SEEDS[:9], step, 0, 2), uniform(SEEDS[:9], torch.full((9,), step), 0, 2))
+
+
+@pytest.mark.parametrize("step", [0, 7, 2**31, torch.arange(4_000) * 77_777])
+@pytest.mark.parametrize("n", [1, 17, 300])
+def test_the_cpu_draws_what_every_other_device_draws(step: torch.Tensor | int, n: int) -> None:
+    for seeds in (SEEDS, -SEEDS * 2**40, (2**62 + SEEDS)[::2].repeat_interleave(2)):
+        assert torch.equal(uniform(seeds, step, 5, n), _uniform_anywhere(seeds, step, 5, n))
 
 
 def test_normal_and_gumbel_numbers_have_their_distributions() -> None:

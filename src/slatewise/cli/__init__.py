@@ -1,4 +1,4 @@
-"""The command line: `slatewise demo | ingest | pretrain | grow | fit | train | evaluate | export | serve`."""
+"""The command line: `slatewise demo | ingest | pretrain | grow | fit | train | evaluate | export | serve | play`."""
 
 import os
 import sys

@@ -9,6 +9,7 @@ from .console import EXIT_HELP, JsonErrors
 from .ingest import IngestCommand, ingest
 from .learning import fit, train
 from .options import example
+from .playing import play
 from .pretraining import grow, pretrain
 from .proving import evaluate, export
 from .running import demo, serve
@@ -24,7 +25,7 @@ app = typer.Typer(
         "Learn a shop from its logs, train the agent that fills its shelves, prove it, and serve it.\n\n"
         "`slatewise demo` runs everything once. By hand, in this order, each step reads the folder that the one before "
         "wrote: `ingest` → `pretrain` → `fit` → `train` → `evaluate` → `export` → `serve`; and `ingest --source store` "
-        "reads back what the server stored. `grow` makes an encoder know new items.\n\n"
+        "reads back what the server stored. `grow` makes an encoder know new items; `play` tells why shoppers buy.\n\n"
         "A killed step goes on where it was when the same command is given again. A finished folder of the same "
         "settings is left as it is; other settings need another `--out`, or `--force`.\n\n" + EXIT_HELP
     ),
@@ -74,6 +75,14 @@ app.command(
 )(evaluate)
 app.command(epilog=example("slatewise export work/ppo --log work/log --encoder work/encoder --out work/bundle"))(export)
 app.command(epilog=example("slatewise serve work/bundle --store work/events.db"))(serve)
+app.command(
+    epilog=example(
+        "slatewise play",
+        "slatewise play --choose",
+        "slatewise play --policy oracle --slates 20 --seed 7",
+        "slatewise play work/log --encoder work/encoder --shopper work/shopper --agent work/ppo",
+    )
+)(play)
 app.command(epilog=example("slatewise demo", "slatewise demo --quick --out try", "slatewise demo --source ga360 PATH"))(
     demo
 )

@@ -47,6 +47,7 @@ _EXTRAS = {
     **dict.fromkeys(("onnx", "onnxscript", "onnxruntime"), "export"),
     **dict.fromkeys(("peft", "accelerate"), "lora"),
     "tensorboard": "tensorboard",
+    "minari": "minari",
 }
 """Package that may be missing -> extra that installs it."""
 _NOT_OURS = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.ENAMETOOLONG}

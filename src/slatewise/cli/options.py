@@ -14,6 +14,16 @@ class Learner(StrEnum):
     dqn = "dqn"
 
 
+class Player(StrEnum):
+    """Policies to watch that need no training."""
+
+    random = "random"
+    popular = "popular"
+    next_item = "next-item"
+    myopic = "myopic"
+    oracle = "oracle"
+
+
 class Family(StrEnum):
     """Kinds of fitted shoppers."""
 
