@@ -37,6 +37,7 @@ from slatewise.simulators.hand_features import (
     learn_tables,
     shopper_columns,
 )
+from slatewise.simulators.latest import latest
 from slatewise.simulators.learn import arrivals
 from slatewise.simulators.observed import After, judged_by, shopper_numbers
 from slatewise.simulators.pauses import SHORTEST, Pauses
@@ -75,7 +76,7 @@ class IndependentClicks(BoostedShopper):
         looks = Looks.across_folds(log, occasions, np.ones(len(log)), np.ones(len(log), np.bool_), config.seed)
         items, filled = torch.from_numpy(occasions.items), occasions.items > 0
         hit = (occasions.clicked[:, None] == np.arange(items.shape[1]))[filled]
-        late = np.broadcast_to(_latest(log)[occasions.session][:, None], filled.shape)[filled]
+        late = np.broadcast_to(latest(log, LATE)[occasions.session][:, None], filled.shape)[filled]
         x, item = self._rows(looks.items, looks.shoppers, items, ground.from_slates), occasions.items[filled]
         self._click = fit_hazard(x, hit, np.ones(len(x)), item, late, n, TreeConfig(), own_sd=config.own_sd)
         rate = float((occasions.clicked >= 0).mean())
@@ -167,12 +168,6 @@ def first_click_chances(chance: Tensor) -> Tensor:
         left = torch.log1p(-node * chance)
         found += float(share) * (left.sum(1, keepdim=True) - left).exp()
     return torch.cat([found * chance, torch.log1p(-chance.clamp(max=1 - 1e-12)).sum(1, keepdim=True).exp()], 1)
-
-
-def _latest(log: ShopLog) -> NDArray[np.bool_]:
-    """(sessions,) whether each is among the latest, which say how many trees help."""
-    rank = np.argsort(np.argsort(log.sessions["start"].to_numpy(), kind="stable"))
-    return rank >= len(rank) - round(LATE * len(rank))
 
 
 def _log_normal(after: After, priors: Priors, least: int = 20) -> Pauses:

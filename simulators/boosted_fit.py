@@ -33,6 +33,7 @@ from .hand_features import (
     learn_tables,
     shopper_columns,
 )
+from .latest import latest
 from .learn import arrivals
 from .observed import After
 from .priors import Evidence, Priors
@@ -98,7 +99,7 @@ def fit_boosted(
     settings = BoostedConfig.of(config)
     rng = np.random.default_rng(settings.seed)
     ground = Ground.of(log, settings, later, rng)
-    late = _latest(ground.log)
+    late = latest(ground.log, LATE)
     after = After.of_slates(ground.log.slates) if ground.from_slates else After.of_views(ground.log, ground.occasions)
     came, arrived = arrivals(ground.log, settings.max_arrivals, rng, settings.priors.arrival_views)
     learner = Learner(ground, after, late, arrived, settings)
@@ -111,14 +112,6 @@ def fit_boosted(
     parameters = _parameters(shopper.model, errors)
     shopper.report = ground.report(shopper, [*looking, *evidence], parameters, settings.seed, progress)
     return shopper
-
-
-def _latest(log: ShopLog) -> NDArray[np.bool_]:
-    """(sessions,) whether each is among the latest."""
-    order = np.argsort(log.sessions["start"].to_numpy(), kind="stable")
-    late = np.zeros(len(log), np.bool_)
-    late[order[len(order) - round(LATE * len(order)) :]] = True
-    return late
 
 
 def _choices(
