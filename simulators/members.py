@@ -9,9 +9,9 @@ Source: bagging, Breiman, "Bagging predictors", Machine Learning 1996; the boots
 Shapes: M members, B shoppers, K slots, F item features, O outside features, A arrivals.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, is_dataclass
-from typing import Any, Self
+from typing import Any, Protocol, Self, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -54,9 +54,12 @@ class Parts:
     def __len__(self) -> int:
         return len(self.arrivals)
 
-    def member(self, number: int) -> "Parts":
+    def __getitem__(self, number: int) -> "Parts":
         """One of an ensemble."""
         return Parts(**{one.name: _row(getattr(self, one.name), number) for one in fields(self)})
+
+    def __iter__(self) -> Iterator["Parts"]:
+        return (self[number] for number in range(len(self)))
 
     def to(self, device: torch.device) -> "Parts":
         """The same on a device."""
