@@ -26,6 +26,7 @@ from slatewise.simulators.boosted_looks import Looks
 from slatewise.simulators.boosted_model import BoostedModel, BoostedParts
 from slatewise.simulators.choice import NEVER, next_view_log_chance
 from slatewise.simulators.choice_evidence import ALL_CLICKED
+from slatewise.simulators.features import Slots
 from slatewise.simulators.foretold import FITTED
 from slatewise.simulators.funnel import OUTCOMES, outcome_codes
 from slatewise.simulators.ground import Ground
@@ -217,6 +218,7 @@ def _model(ground: Ground, leave: float, config: FitConfig, rng: np.random.Gener
     return BoostedModel(
         own=own,
         leaving_known=False,
+        usual_size=Slots.of(torch.from_numpy(occasions.items > 0)).usual,
         arrivals=came,
         prices=torch.from_numpy(log.catalogue.prices),
         from_slates=ground.from_slates,

@@ -21,6 +21,7 @@ from .boosted_model import BoostedModel, BoostedParts
 from .choice import NEVER
 from .choice_evidence import choice_evidence
 from .ensemble import resampled
+from .features import Slots
 from .fit import FitConfig
 from .given_click import LEVELS, first_level, level_of_nothing, popular_slates
 from .ground import Ground
@@ -47,9 +48,9 @@ LATE_CLICKS = 40
 FEW_ROUNDS = 20
 """Trees where they cannot."""
 RIVALS: dict[str, tuple[str, ...]] = {
-    "position": (),
-    "position and popularity": ("nothing", "popularity", "liked"),
-    "all but the session": ("nothing", "price", "price_in_category", "popularity", "liked"),
+    "position": ("nothing", "size"),
+    "position and popularity": ("nothing", "size", "popularity", "liked"),
+    "all but the session": ("nothing", "size", "price", "price_in_category", "popularity", "liked"),
 }
 """Simpler choice models: the columns that their trees may read."""
 
@@ -176,6 +177,7 @@ def _assembled(
         prices=torch.from_numpy(ground.log.catalogue.prices),
         from_slates=ground.from_slates,
         leaving_known=learned.leaving_known,
+        usual_size=Slots.of(looks.filled).usual,
         rivals=rivals,
         members=tuple(members),
     )

@@ -66,6 +66,20 @@ class Parts:
         return Parts(**{one.name: getattr(self, one.name).to(device) for one in fields(self)})
 
 
+@runtime_checkable
+class Expects(Protocol):
+    """A shopper that says what the members of its ensemble expect of slates, as those of both fitted families do."""
+
+    @property
+    def members(self) -> int:
+        """Members of the ensemble, 0 where none was fitted."""
+        ...
+
+    def expect(self, state: Any, slate: Tensor) -> "Expected":
+        """What they expect of slates (B, K), (M, B) each; without an ensemble the one row of the shopper itself."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Expected:
     """What members expect of a slate shown to B shoppers, (M, B) float32 each.
@@ -103,15 +117,22 @@ def expected(parts: Parts, scaled: Tensor, outside: Tensor, slate: Tensor, price
         stage.chance(features.flatten(0, 1), items.flatten(), by_slot).reshape(-1, k)
         for stage in (parts.cart, parts.purchase)
     )
+    spent = prices[items] * parts.quantities.mean[who[:, None], items]
+    return summed(*(one.reshape(members, -1, k) for one in (click, cart, purchase, spent)))
+
+
+def summed(click: Tensor, cart: Tensor, purchase: Tensor, spent: Tensor) -> Expected:
+    """What is expected of whole slates.
+
+    Args:
+        click: (M, B, K) chance of a click at each place, 0 in empty slots.
+        cart: (M, B, K) chance of a cart given a click.
+        purchase: (M, B, K) chance of a purchase given a cart.
+        spent: (M, B, K), or (B, K) where all members agree, what a purchase brings.
+    """
     carted = click * cart
     bought = carted * purchase
-    sums = (
-        click.sum(1),
-        carted.sum(1),
-        bought.sum(1),
-        (bought * prices[items] * parts.quantities.mean[who[:, None], items]).sum(1),
-    )
-    return Expected(*(one.reshape(members, -1) for one in sums))
+    return Expected(*(one.sum(-1) for one in (click, carted, bought, bought * spent)))
 
 
 def _stacked(parts: Sequence[Any]) -> Any:
