@@ -205,7 +205,7 @@ def dwell_gains(dwell: Pauses, early: After, later: After, session: Ints, shoppe
     if not len(known) or not len(then):
         return {}
     log = np.log(np.maximum(later.seconds[known], 0.5))
-    pauses = (torch.from_numpy(one[known]) for one in (session, later.seconds, later.outcome))
+    pauses = (torch.from_numpy(one[known]) for one in (session, later.seconds, later.outcome, later.first))
     told, below = (one.numpy() for one in dwell.foretold(*pauses))
     gain = told - norm.logpdf(log, then.mean(), then.std())
     inside = ((below > 0.1) & (below < 0.9)).astype(np.float64)

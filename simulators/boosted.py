@@ -186,7 +186,7 @@ class BoostedShopper(Drawn):
         carted, purchased = self._bought(parts, torch.cat([items[rows, place], shoppers], 1), item, hit, luck[:, 1:3])
         clicked = torch.where(hit, place, -1)
         outcome = outcome_codes(clicked, carted, purchased)
-        dwell = parts.dwell.drawn(outcome, state.pace, luck[:, [3, 5]])
+        dwell = parts.dwell.drawn(outcome, state.pace, luck[:, [3, 5]], first=state.step == 0)
         revenue = torch.where(purchased, self.prices[item], 0.0)
         bought = purchased.long()
         response = Response(examined, clicked, carted, purchased, torch.zeros_like(hit), dwell, revenue, bought)

@@ -75,8 +75,9 @@ class Learner:
         often = weight[occasions.session]
         stages, evidence = self._funnel(looks, often, start)
         leaving, leaves, known = self._leaving(looks, often, start)
-        after, session = self.after, occasions.session
-        dwell = learn_pauses(after.seconds, after.outcome, session, often, config.priors, config.min_events)
+        after, known = self.after, (config.priors, config.min_events)
+        pauses = after.seconds, after.outcome, occasions.session
+        dwell = learn_pauses(*pauses, often, *known, first=after.first)
         parts = BoostedParts(
             tables=learn_tables(log, occasions, weight, np.ones(len(log), np.bool_)),
             choice=choice,

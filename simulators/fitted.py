@@ -171,7 +171,7 @@ class FittedShopper(Drawn):
         carted = hit & (luck[:, 1] < parts.cart.chance(chosen, item, who))
         purchased = carted & (luck[:, 2] < parts.purchase.chance(chosen, item, who))
         outcome = outcome_codes(clicked, carted, purchased)
-        dwell = parts.dwell.drawn(outcome, state.pace, luck[:, [3, 6]], who)
+        dwell = parts.dwell.drawn(outcome, state.pace, luck[:, [3, 6]], who, state.step == 0)
         quantity, buys = torch.zeros_like(item), torch.nonzero(purchased).squeeze(1)
         quantity[buys] = parts.quantities.drawn(item[buys], luck[buys, 5], None if who is None else who[buys])
         revenue = self.prices[item] * quantity
