@@ -118,11 +118,11 @@ def learn_tables(log: ShopLog, occasions: Occasions, weight: NDArray[np.float64]
     if occasions.correction is None:
         rows = learn[occasions.session]
         items, clicked, often = occasions.items[rows], occasions.clicked[rows], weight[occasions.session[rows]]
-        popularity, liked = shown_popularity(items, clicked, often, n), _liked(items, clicked, often, n)
+        popularity, liked = shown_popularity(items, clicked, n, often), _liked(items, clicked, often, n)
     else:
         viewer, _, viewed = views(log)
         there = learn[viewer]
-        popularity, liked = viewed_popularity(viewed[there], weight[viewer[there]], n), zeros
+        popularity, liked = viewed_popularity(viewed[there], n, weight[viewer[there]]), zeros
     # Not by weight: so the members of an ensemble share the pairs, which are the bulk of the tables.
     similar = item_similarities(log.tokens.part(np.flatnonzero(learn)), n, neighbours=NEIGHBOURS)
     similar.sort_indices()
@@ -148,7 +148,7 @@ def _liked(items: NDArray[np.int64], clicked: NDArray[np.int64], weight: NDArray
     """
     hit = np.flatnonzero(clicked >= 0)
     clicks = np.bincount(items[hit, clicked[hit]], weight[hit], minlength=n_items + 1)
-    table = np.log((clicks + SMOOTHING) / (expected_clicks(items, clicked, weight, n_items) + SMOOTHING))
+    table = np.log((clicks + SMOOTHING) / (expected_clicks(items, clicked, n_items, weight) + SMOOTHING))
     table[0] = 0
     return table.astype(np.float32)
 

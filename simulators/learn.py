@@ -118,15 +118,15 @@ def learn_choice(
         examination: form, or "auto", see `form_choice.chosen_form`.
         progress: told of steps.
     """
-    n_items, session, weight = log.catalogue.n_items, occasions.session, np.ones(len(log))
-    facts = item_facts(log.catalogue, _popularity(log, occasions, weight))
+    n_items, session = log.catalogue.n_items, occasions.session
+    facts = item_facts(log.catalogue, _popularity(log, occasions))
     seen = occasions.replay(log, encoder, facts.to(encoder.item_vectors.device), 0.0, progress)
     filled = torch.from_numpy(occasions.items > 0)
     bend = float(np.quantile(seen.raw[..., MATCH][filled].numpy(), BEND_AT))
     bent(seen.raw, bend)
     if occasions.correction is not None:
         viewer, _, viewed = views(log)
-        rest = without_own_views(session, occasions.items, viewer, viewed, weight[viewer], n_items)
+        rest = without_own_views(session, occasions.items, viewer, viewed, n_items)
         seen.raw[..., POPULARITY] = torch.from_numpy(rest)
     scaling = Scaling.of(seen.raw, filled, bend)
     data = occasions.data(seen, scaling)
@@ -187,12 +187,11 @@ def learn_again(learned: LearnedChoice, weight: NDArray[np.float64]) -> ChoiceFi
     return fit_choice(data, settled(learned.prior, fit), n_items, errors=False, start=fit, rounds=1)
 
 
-def _popularity(log: ShopLog, occasions: Occasions, weight: NDArray[np.float64]) -> NDArray[np.float32]:
+def _popularity(log: ShopLog, occasions: Occasions) -> NDArray[np.float32]:
     n_items = log.catalogue.n_items
     if occasions.correction is None:
-        return shown_popularity(occasions.items, occasions.clicked, weight[occasions.session], n_items)
-    viewer, _, viewed = views(log)
-    return viewed_popularity(viewed, weight[viewer], n_items)
+        return shown_popularity(occasions.items, occasions.clicked, n_items)
+    return viewed_popularity(views(log)[2], n_items)
 
 
 def arrivals(log: ShopLog, most: int, rng: np.random.Generator, views_kept: int) -> tuple[Arrivals, Ints]:
