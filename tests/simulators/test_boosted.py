@@ -414,7 +414,9 @@ def test_trees_find_what_a_regression_cannot_and_stop_in_time() -> None:
     noise = rng.random(4_000) < 0.4
     idle = fit_hazard(x, noise, weight, item, late, 1, TreeConfig())
     assert idle.trees is None or len(idle.trees) < 30
-    assert grow(x, lambda z: (z, np.ones_like(z)), TreeConfig(), rounds=5, later=Later(x, lambda z: 0.0)) is None
+    later = Later(x, np.zeros_like, np.ones(len(x)))
+    assert grow(x, lambda z: (z, np.ones_like(z)), TreeConfig(), rounds=5, later=later) is None
+    assert len(later.told) == 6  # none, and each of five
 
 
 def test_settings_out_of_range_are_refused() -> None:

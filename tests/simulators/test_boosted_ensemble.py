@@ -14,7 +14,16 @@ from slatewise.envs.doubt import Doubt
 from slatewise.envs.rewards import RewardMix
 from slatewise.errors import EvidenceError
 from slatewise.evaluation.judge import members_of
-from slatewise.simulators import BoostedShopper, FitConfig, KnownTruthShopper, Response, collect_log, fit_boosted
+from slatewise.simulators import (
+    BoostedShopper,
+    FitConfig,
+    KnownTruthShopper,
+    Response,
+    TreeConfig,
+    collect_log,
+    fit_boosted,
+)
+from slatewise.simulators.boosted_choice import Stopping
 from slatewise.testing import check_shopper, random_slates
 
 MEMBERS = 4
@@ -45,12 +54,21 @@ def test_members_are_other_fits_which_the_seed_repeats(log: ShopLog) -> None:
     assert not torch.equal(one[0].arrivals, one[1].arrivals)
 
 
-def test_members_have_as_many_trees_as_the_fit_and_share_its_pairs_of_items(small: BoostedShopper) -> None:
-    own = small.model.own
+def test_later_sessions_say_how_many_trees_to_grow_as_often_as_they_count() -> None:
+    losses = [np.array(row, np.float32) for row in ([1.0, 1.0, 1.0], [0.5, 0.9, 2.0], [0.9, 0.6, 0.3])]
+    stopping = Stopping(losses, np.array([0, 0, 2]))
+    assert stopping.rounds(np.array([1.0, 1.0, 1.0])) == 2
+    assert stopping.rounds(np.array([2.0, 9.0, 0.0])) == 1
+    assert stopping.rounds(np.array([0.0, 9.0, 0.0])) is None
+    assert Stopping([], np.array([0, 0, 2])).rounds(np.ones(3)) is None
+
+
+def test_members_have_numbers_of_trees_of_their_own_and_share_pairs_of_items(small: BoostedShopper) -> None:
+    own, many = small.model.own, [len(member.choice.trees or ()) for member in small.model.members]
     assert own.choice.trees is not None
+    assert len(set(many)) > 1
+    assert max(many) <= len(own.choice.trees) + TreeConfig().patience
     for member in small.model.members:
-        assert member.choice.trees is not None
-        assert len(member.choice.trees) == len(own.choice.trees)
         for name in ("price", "price_in_category", "category", "brand", "pairs", "alike"):
             assert torch.equal(getattr(member.tables, name), getattr(own.tables, name)), name
 
