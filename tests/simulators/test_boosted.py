@@ -416,7 +416,12 @@ def test_trees_find_what_a_regression_cannot_and_stop_in_time() -> None:
     assert idle.trees is None or len(idle.trees) < 30
     later = Later(x, np.zeros_like, np.ones(len(x)))
     assert grow(x, lambda z: (z, np.ones_like(z)), TreeConfig(), rounds=5, later=later) is None
-    assert len(later.told) == 6  # none, and each of five
+    assert len(later.told) == 1  # with nothing to split no tree grows
+    step = np.where(x[:, 0] > 0, 0.7, -0.2)
+    later = Later(x, lambda z: (z - step) ** 2, np.ones(len(x)))
+    found = grow(x, lambda z: (z - step, np.ones_like(z)), TreeConfig(), rounds=8, later=later)
+    assert found is not None
+    assert len(found) == 8 == int(np.argmin([losses.mean() for losses in later.told]))
 
 
 def test_settings_out_of_range_are_refused() -> None:
