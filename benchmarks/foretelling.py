@@ -3,7 +3,7 @@
 Shapes: S occasions (slates, or next views among alternatives), K slots, R rows, P shoppers.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -205,7 +205,7 @@ def dwell_gains(dwell: Pauses, early: After, later: After, session: Ints, shoppe
     if not len(known) or not len(then):
         return {}
     log = np.log(np.maximum(later.seconds[known], 0.5))
-    pauses = (torch.from_numpy(one[known]) for one in (session, later.seconds, later.outcome))
+    pauses = (torch.from_numpy(one[known]) for one in (session, later.seconds, later.outcome, later.first))
     told, below = (one.numpy() for one in dwell.foretold(*pauses))
     gain = told - norm.logpdf(log, then.mean(), then.std())
     inside = ((below > 0.1) & (below < 0.9)).astype(np.float64)
@@ -219,10 +219,17 @@ def _interval(values: Doubles, shopper: Ints, seed: int) -> list[float]:
     return list(bootstrap_mean(values, np.unique(shopper, return_inverse=True)[1], RESAMPLES, seed))
 
 
-def rates(visits: Visits, seed: int) -> list[dict[str, Any]]:
-    """Clicks a slate, carts a click, purchases a cart, purchases a slate of sessions, with intervals over shoppers."""
-    who, hit = visits.shopper[visits.session], visits.clicked >= 0
-    carted, purchased = hit & visits.carted, hit & visits.purchased
+def rates(visits: Sequence[Visits], seed: int) -> list[dict[str, Any]]:
+    """Clicks a slate, carts a click, purchases a cart, purchases a slate of sessions, with intervals over shoppers.
+
+    Args:
+        visits: one or more runs of the same sessions, whose slates are counted together.
+        seed: of the resamples.
+    """
+    who = np.concatenate([run.shopper[run.session] for run in visits])
+    hit = np.concatenate([run.clicked >= 0 for run in visits])
+    carted = hit & np.concatenate([run.carted for run in visits])
+    purchased = hit & np.concatenate([run.purchased for run in visits])
     everything = np.ones(len(who), np.bool_)
     steps: tuple[tuple[str, NDArray[np.bool_], NDArray[np.bool_]], ...] = (
         ("clicks a slate", everything, hit),

@@ -26,6 +26,7 @@ from slatewise.simulators.boosted_looks import Looks
 from slatewise.simulators.boosted_model import BoostedModel, BoostedParts
 from slatewise.simulators.choice import NEVER, next_view_log_chance
 from slatewise.simulators.choice_evidence import ALL_CLICKED
+from slatewise.simulators.features import Slots
 from slatewise.simulators.foretold import FITTED
 from slatewise.simulators.funnel import OUTCOMES, outcome_codes
 from slatewise.simulators.ground import Ground
@@ -37,6 +38,7 @@ from slatewise.simulators.hand_features import (
     learn_tables,
     shopper_columns,
 )
+from slatewise.simulators.latest import latest
 from slatewise.simulators.learn import arrivals
 from slatewise.simulators.observed import After, judged_by, shopper_numbers
 from slatewise.simulators.pauses import SHORTEST, Pauses
@@ -75,7 +77,7 @@ class IndependentClicks(BoostedShopper):
         looks = Looks.across_folds(log, occasions, np.ones(len(log)), np.ones(len(log), np.bool_), config.seed)
         items, filled = torch.from_numpy(occasions.items), occasions.items > 0
         hit = (occasions.clicked[:, None] == np.arange(items.shape[1]))[filled]
-        late = np.broadcast_to(_latest(log)[occasions.session][:, None], filled.shape)[filled]
+        late = np.broadcast_to(latest(log, LATE)[occasions.session][:, None], filled.shape)[filled]
         x, item = self._rows(looks.items, looks.shoppers, items, ground.from_slates), occasions.items[filled]
         self._click = fit_hazard(x, hit, np.ones(len(x)), item, late, n, TreeConfig(), own_sd=config.own_sd)
         rate = float((occasions.clicked >= 0).mean())
@@ -169,12 +171,6 @@ def first_click_chances(chance: Tensor) -> Tensor:
     return torch.cat([found * chance, torch.log1p(-chance.clamp(max=1 - 1e-12)).sum(1, keepdim=True).exp()], 1)
 
 
-def _latest(log: ShopLog) -> NDArray[np.bool_]:
-    """(sessions,) whether each is among the latest, which say how many trees help."""
-    rank = np.argsort(np.argsort(log.sessions["start"].to_numpy(), kind="stable"))
-    return rank >= len(rank) - round(LATE * len(rank))
-
-
 def _log_normal(after: After, priors: Priors, least: int = 20) -> Pauses:
     """Time on a slate log-normal by outcome, each pause by itself; an outcome of few pauses is drawn to all."""
     known = np.isfinite(after.seconds) & (after.seconds > 0)
@@ -222,6 +218,7 @@ def _model(ground: Ground, leave: float, config: FitConfig, rng: np.random.Gener
     return BoostedModel(
         own=own,
         leaving_known=False,
+        usual_size=Slots.of(torch.from_numpy(occasions.items > 0)).usual,
         arrivals=came,
         prices=torch.from_numpy(log.catalogue.prices),
         from_slates=ground.from_slates,

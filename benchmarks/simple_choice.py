@@ -50,7 +50,7 @@ class ItemRates:
         """Of slates (S, K), clicked (S,) at a slot or not, -1."""
         hit = np.flatnonzero(clicked >= 0)
         clicks = np.bincount(items[hit, clicked[hit]], minlength=n_items + 1).astype(np.float64)
-        expected = expected_clicks(items, clicked, np.ones(len(items)), n_items)
+        expected = expected_clicks(items, clicked, n_items)
         c, e = clicks[expected > 0], expected[expected > 0]
         m = _STRENGTHS[:, None]
         likely = gammaln(c + m) - gammaln(m) + m * np.log(m / (m + e)) + c * np.log(e / (m + e))

@@ -7,13 +7,13 @@ Source: MOPO, Yu et al., "Model-based offline policy optimization", NeurIPS 2020
 """
 
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..simulators.fitted import FittedShopper, FittedState
+from ..simulators.members import Expects
 from ..simulators.shopper import Shopper
 from .rewards import Reward, RewardMix
 
@@ -28,7 +28,7 @@ class Doubt:
         price: reward taken off for each unit of the members' standard deviation, at least 0.
     """
 
-    shopper: FittedShopper
+    shopper: Expects
     reward: RewardMix
     price: float
 
@@ -42,13 +42,13 @@ class Doubt:
         """
         if not 0 <= price < float("inf"):
             raise ValueError(f"doubt must be a finite number, at least 0, got {price}")
-        if not isinstance(shopper, FittedShopper) or shopper.members < 2:
-            raise ValueError("doubt needs a shopper of the family transformer; fit it with at least 2 members")
+        if not isinstance(shopper, Expects) or shopper.members < 2:
+            raise ValueError("doubt needs a fitted shopper with an ensemble; fit it with at least 2 members")
         if not isinstance(reward, RewardMix):
             raise ValueError("doubt needs a reward by name or by weights: what a function will pay, nobody can expect")
         return cls(shopper, reward, price)
 
-    def about(self, state: FittedState, slate: Tensor) -> NDArray[np.float64]:
+    def about(self, state: Any, slate: Tensor) -> NDArray[np.float64]:
         """(B,) standard deviation over members of the reward that they expect of slates (B, K)."""
         worth = self.reward.expected(self.shopper.expect(state, slate))
         return worth.std(0).cpu().numpy().astype(np.float64)

@@ -13,6 +13,7 @@ from .foretold import Foretold
 from .known_truth import KnownTruthShopper
 from .likelihood import SlateLikelihood, slate_likelihood
 from .logging_policies import PlackettLucePolicy
+from .members import Expected, Expects
 from .oracle import BestSlates, best_slates, best_slates_by_trying, regrets, slate_values
 from .priors import RANGES, Priors
 from .realism import Realism, realism
@@ -27,6 +28,8 @@ __all__ = [
     "BoostedShopper",
     "ChoiceScores",
     "ComesAgain",
+    "Expected",
+    "Expects",
     "FitConfig",
     "FittedShopper",
     "Foretold",

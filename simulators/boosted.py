@@ -8,7 +8,7 @@ Shapes: B shoppers, K slots, N items, F item columns, Q shopper columns.
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,8 @@ from .boosted_model import BoostedModel, BoostedParts
 from .choice import NEVER
 from .choice_scores import ChoiceScores
 from .drawn import Drawn
+from .examination import depth_log_chances, slate_log_chances
+from .following import FollowedState
 from .foretold import FITTED, Foretold
 from .funnel import outcome_codes
 from .hand_features import (
@@ -31,11 +33,12 @@ from .hand_features import (
     leaving_columns,
     shopper_columns,
 )
+from .members import Expected, summed
 from .observed import chosen_items, judged_by, outcomes, shopper_numbers
 from .pauses import Pauses
 from .randomness import gumbel, uniform
 from .replay import Progress
-from .shopper import Response, ShopperState, TokenBatch
+from .shopper import Response, TokenBatch
 from .trail import Trail, trail_of
 
 _LUCK, _CHOICE = 2, 3  # streams of random numbers; 6 is that of `pauses`
@@ -43,18 +46,8 @@ _CELLS = 200_000  # shoppers x items scored at once by `choice_scores`
 
 
 @dataclass(slots=True)
-class BoostedState(ShopperState):
-    """A boosted shopper between slates.
-
-    Attributes:
-        trail: what was seen and done so far.
-        pace: (B,) as of `FittedState`.
-        member: (B,) int64 the member of an ensemble that each shopper is of; none outside one.
-    """
-
-    trail: Trail
-    pace: Tensor
-    member: Tensor | None = None
+class BoostedState(FollowedState):
+    """A boosted shopper between slates."""
 
     def rows(self, which: Tensor) -> "BoostedState":
         """A copy of some rows, (n,) int64."""
@@ -140,7 +133,7 @@ class BoostedShopper(Drawn):
         return BoostedState(seed=seeds.clone(), step=step, gap=gap, arrival=tokens, trail=trail, pace=pace, member=who)
 
     def utilities(
-        self, choice: BoostedChoice, items: Tensor, shoppers: Tensor, filled: Tensor
+        self, choice: BoostedChoice, items: Tensor, shoppers: Tensor, filled: Tensor, size: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """(B, K) utility of each filled slot, `NEVER` of empty ones, and (B,) of choosing nothing.
 
@@ -149,9 +142,11 @@ class BoostedShopper(Drawn):
             items: (B, K, F) columns.
             shoppers: (B, Q) columns.
             filled: (B, K) bool slots.
+            size: (B,) items that nothing is chosen of; the filled slots by default.
         """
         from_slates = self.model.from_slates
-        scores = torch.from_numpy(choice.scores(alternatives(items, shoppers, filled, from_slates))).to(self.device)
+        size = (filled.sum(1) if size is None else size) if from_slates else None
+        scores = torch.from_numpy(choice.scores(alternatives(items, shoppers, filled, size))).to(self.device)
         count = int(filled.sum())
         utility = torch.full(filled.shape, NEVER, device=self.device).masked_scatter(filled, scores[:count])
         nothing = scores[count:] if from_slates else torch.zeros(len(filled), device=self.device)
@@ -191,19 +186,37 @@ class BoostedShopper(Drawn):
         carted, purchased = self._bought(parts, torch.cat([items[rows, place], shoppers], 1), item, hit, luck[:, 1:3])
         clicked = torch.where(hit, place, -1)
         outcome = outcome_codes(clicked, carted, purchased)
-        dwell = parts.dwell.drawn(outcome, state.pace, luck[:, [3, 5]])
+        dwell = parts.dwell.drawn(outcome, state.pace, luck[:, [3, 5]], first=state.step == 0)
         revenue = torch.where(purchased, self.prices[item], 0.0)
-        response = Response(
-            examined, clicked, carted, purchased, torch.zeros_like(hit), dwell, revenue, purchased.long()
-        )
-        taken, events = response.tokens(slate)
-        trail.after_slate(slate)
-        trail.after_token(taken, events, parts.tables.price_in_category)
-        state.step, state.gap = state.step + 1, dwell.clone()
+        bought = purchased.long()
+        response = Response(examined, clicked, carted, purchased, torch.zeros_like(hit), dwell, revenue, bought)
+        state.moved_on(slate, response, parts.tables.price_in_category)
         after = leaving_columns(items, shoppers, filled, outcome)
         chance = parts.leaving.chance(after, trail.clicked[:, 0].cpu().numpy())
         left = luck[:, 4] < torch.from_numpy(chance).to(self.device)
-        return Response(examined, clicked, carted, purchased, left, dwell, revenue, purchased.long()), state
+        return replace(response, left=left), state
+
+    @torch.no_grad()
+    def expect(self, state: BoostedState, slate: Tensor) -> Expected:
+        """What the ensemble's members expect of slates, see `FittedShopper.expect`; asks every member's trees."""
+        every = [self._expected(parts, state, slate) for parts in self.model.members or (self.model.own,)]
+        return summed(*(torch.stack(columns) for columns in zip(*every, strict=True)), self.prices[slate])
+
+    def _expected(self, parts: BoostedParts, state: BoostedState, slate: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(B, K) chances of a click at each place, of a cart given one, and of a purchase given that, by some parts."""
+        items, shoppers, filled = (
+            item_columns(state.trail, slate, parts.tables),
+            shopper_columns(state.trail),
+            slate > 0,
+        )
+        utility, nothing = self.utilities(parts.choice, items, shoppers, filled)
+        depth = depth_log_chances(parts.choice.proceed.to(self.device), slate.shape[1])
+        click = slate_log_chances(utility.double(), nothing.double(), depth)[:, :-1].exp().float() * filled
+        owner = torch.nonzero(filled)[:, 0]
+        columns, item = torch.cat([items[filled], shoppers[owner]], 1).cpu().numpy(), slate[filled].cpu().numpy()
+        steps = (torch.from_numpy(step.chance(columns, item)).to(self.device) for step in (parts.cart, parts.purchase))
+        cart, purchase = (torch.zeros_like(click).masked_scatter(filled, step) for step in steps)
+        return click, cart, purchase
 
     def _bought(
         self, parts: BoostedParts, columns: Tensor, item: Tensor, hit: Tensor, luck: Tensor
@@ -228,7 +241,7 @@ class BoostedShopper(Drawn):
         Args:
             tokens: B histories.
             slates: (B, T, K) int64 the slate that each token answers, zeros where it answers none, see
-                `FittedShopper.choice_scores`.
+                `FittedShopper.choice_scores`. Nothing is chosen of slates of K items, without them of the usual size.
         """
         parts = (tokens.items, tokens.events, tokens.gaps, tokens.lengths)
         tokens, own = TokenBatch(*(part.to(self.device) for part in parts)), self.model.own
@@ -238,11 +251,13 @@ class BoostedShopper(Drawn):
         size = (len(tokens.lengths), self.n_items + 1)
         utility, cart, purchase = (torch.empty(size, device=self.device) for _ in range(3))
         outside = torch.empty(size[0], device=self.device)
+        slots = torch.full(size[:1], self.model.usual_size if slates is None else slates.shape[2])
         for rows in torch.arange(size[0], device=self.device).split(max(1, _CELLS // self.n_items)):
             some = trail.rows(rows)
             items = item_columns(some, every.expand(len(rows), -1), own.tables)
             shoppers, filled = shopper_columns(some), torch.ones(len(rows), size[1], dtype=torch.bool)
-            utility[rows], outside[rows] = self.utilities(own.choice, items, shoppers, filled.to(self.device))
+            offered = items, shoppers, filled.to(self.device), slots[rows.cpu()]
+            utility[rows], outside[rows] = self.utilities(own.choice, *offered)
             columns = torch.cat([items, shoppers[:, None].expand(-1, size[1], -1)], 2).flatten(0, 1).cpu().numpy()
             number = np.tile(every.cpu().numpy(), len(rows))
             steps = (own.cart.chance(columns, number), own.purchase.chance(columns, number))

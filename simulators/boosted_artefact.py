@@ -48,6 +48,7 @@ def write_boosted(model: BoostedModel, folder: Path) -> dict[str, Any]:
         "family": FAMILY,
         "from_slates": model.from_slates,
         "leaving_known": model.leaving_known,
+        "usual_size": model.usual_size,
         "columns": {"choice": list(CHOICE_COLUMNS), "leaving": list(LEAVING_COLUMNS)},
         "parts": facts,
     }
@@ -108,6 +109,7 @@ def read_boosted(folder: Path, facts: Mapping[str, Any], device: torch.device | 
             prices=tensors["prices"],
             from_slates=bool(facts["from_slates"]),
             leaving_known=bool(facts["leaving_known"]),
+            usual_size=float(facts["usual_size"]),
             rivals={
                 name: _read_choice(kept, f"rival-{number}", folder, tensors)
                 for number, (name, kept) in enumerate(parts["rivals"].items())

@@ -223,11 +223,10 @@ class _Growing:
         depth = depth_log_chances(self.proceed, utility.shape[1]).exp().numpy()
         return slopes(utility, nothing + self.nothing, depth, self.offers)
 
-    def loss(self, offers: Offers, scores: Doubles) -> float:
-        """Mean loss of other offers, weighted."""
+    def losses(self, offers: Offers, scores: Doubles) -> Doubles:
+        """(S,) losses of other offers."""
         utility, nothing = (torch.from_numpy(part) for part in offers.laid_out(scores))
-        done = log_chances(utility, nothing + self.nothing, self.proceed, offers)
-        return -float(np.average(done.numpy(), weights=offers.weight))
+        return -log_chances(utility, nothing + self.nothing, self.proceed, offers).numpy()
 
     def look_again(self, scores: NDArray[np.floating], most: int | None = None) -> None:
         """Set the chances to look on, and the level of nothing, to their most likely values given the scores."""
@@ -266,6 +265,7 @@ def fit_boosted_choice(
     config: TreeConfig,
     rounds: int,
     level: float | None = None,
+    told: list[Floats] | None = None,
 ) -> BoostedChoice:
     """Examination and choice, by maximum likelihood; as many trees as later sessions can bear.
 
@@ -278,20 +278,42 @@ def fit_boosted_choice(
         config: how trees grow.
         rounds: trees to grow where `late` is none.
         level: of nothing, where it is not to be fitted, see `given_click`.
+        told: a list that is given the losses of `late`, (S,), with 0, 1, 2, ... trees, see `Stopping`.
     """
     columns = tuple(CHOICE_COLUMNS.index(name) for name in names)
     falling, trees = [names.index(name) for name in FALLING if name in names], None
     if columns and late is not None:
         first, listed = _Growing(early, position_decay, level), list(columns)
-        later = Later(late.x[:, listed], lambda scores: first.loss(late, scores))
+        later = Later(late.x[:, listed], lambda scores: first.losses(late, scores), late.weight)
         found = grow(early.x[:, listed], first.slope, config, rounds=config.rounds, later=later, falling=falling)
         rounds = 0 if found is None else len(found)
+        if told is not None:
+            told.extend(later.told)
     growing = _Growing(whole, position_decay, level)
     if columns and rounds:
         trees = grow(whole.x[:, list(columns)], growing.slope, config, rounds=rounds, falling=falling)
     choice = BoostedChoice(trees, columns, growing.nothing, growing.proceed)
     growing.look_again(choice.scores(whole.x))
     return replace(choice, nothing=growing.nothing, proceed=growing.proceed)
+
+
+@dataclass(frozen=True, slots=True)
+class Stopping:
+    """What later slates lose with each number of trees: where they say to stop depends on how often each counts.
+
+    Attributes:
+        told: (S,) losses with 0, 1, 2, ... trees. session: (S,) whose slates they are.
+    """
+
+    told: Sequence[Floats]
+    session: NDArray[np.int64]
+
+    def rounds(self, weight: Doubles) -> int | None:
+        """Trees to grow where sessions count (sessions,) times; none where no later slate counts."""
+        often = weight[self.session]
+        if not self.told or not often.any():
+            return None
+        return int(np.argmin([float(often @ losses) for losses in self.told]))
 
 
 def examination_errors(choice: BoostedChoice, offers: Offers, position_decay: float) -> Doubles:

@@ -14,13 +14,14 @@ from numpy.typing import NDArray
 from ..datasets.log import ShopLog
 from .arrivals import Arrivals
 from .boosted import BoostedShopper
-from .boosted_choice import BoostedChoice, Offers, examination_errors, fit_boosted_choice
+from .boosted_choice import BoostedChoice, Offers, Stopping, examination_errors, fit_boosted_choice
 from .boosted_learn import Learner
 from .boosted_looks import Looks
 from .boosted_model import BoostedModel, BoostedParts
 from .choice import NEVER
 from .choice_evidence import choice_evidence
 from .ensemble import resampled
+from .features import Slots
 from .fit import FitConfig
 from .given_click import LEVELS, first_level, level_of_nothing, popular_slates
 from .ground import Ground
@@ -33,6 +34,7 @@ from .hand_features import (
     learn_tables,
     shopper_columns,
 )
+from .latest import latest
 from .learn import arrivals
 from .observed import After
 from .priors import Evidence, Priors
@@ -46,9 +48,9 @@ LATE_CLICKS = 40
 FEW_ROUNDS = 20
 """Trees where they cannot."""
 RIVALS: dict[str, tuple[str, ...]] = {
-    "position": (),
-    "position and popularity": ("nothing", "popularity", "liked"),
-    "all but the session": ("nothing", "price", "price_in_category", "popularity", "liked"),
+    "position": ("nothing", "size"),
+    "position and popularity": ("nothing", "size", "popularity", "liked"),
+    "all but the session": ("nothing", "size", "price", "price_in_category", "popularity", "liked"),
 }
 """Simpler choice models: the columns that their trees may read."""
 
@@ -98,14 +100,14 @@ def fit_boosted(
     settings = BoostedConfig.of(config)
     rng = np.random.default_rng(settings.seed)
     ground = Ground.of(log, settings, later, rng)
-    late = _latest(ground.log)
+    late = latest(ground.log, LATE)
     after = After.of_slates(ground.log.slates) if ground.from_slates else After.of_views(ground.log, ground.occasions)
     came, arrived = arrivals(ground.log, settings.max_arrivals, rng, settings.priors.arrival_views)
     learner = Learner(ground, after, late, arrived, settings)
     looks = learner.looks(np.ones(len(late)), progress)
     whole = looks.offers()
-    choice, rivals = _choices(ground, late, whole, settings, progress)
-    shopper, evidence = _assembled(learner, looks, choice, rivals, came, progress)
+    choice, rivals, stopping = _choices(ground, late, whole, settings, progress)
+    shopper, evidence = _assembled(learner, looks, choice, rivals, stopping, came, progress)
     errors = examination_errors(choice, whole, settings.priors.position_decay)
     looking = choice_evidence(ground.log, ground.occasions, choice.proceed, errors, settings.priors)
     parameters = _parameters(shopper.model, errors)
@@ -113,18 +115,10 @@ def fit_boosted(
     return shopper
 
 
-def _latest(log: ShopLog) -> NDArray[np.bool_]:
-    """(sessions,) whether each is among the latest."""
-    order = np.argsort(log.sessions["start"].to_numpy(), kind="stable")
-    late = np.zeros(len(log), np.bool_)
-    late[order[len(order) - round(LATE * len(order)) :]] = True
-    return late
-
-
 def _choices(
     ground: Ground, late: NDArray[np.bool_], whole: Offers, config: BoostedConfig, progress: Progress | None
-) -> tuple[BoostedChoice, dict[str, BoostedChoice]]:
-    """Examination and choice, and their rivals."""
+) -> tuple[BoostedChoice, dict[str, BoostedChoice], Stopping]:
+    """Examination and choice, their rivals, and what later slates say of how many trees to grow."""
     rows = late[ground.occasions.session]
     early, judges = whole, None
     if (ground.occasions.clicked[rows] >= 0).sum() >= LATE_CLICKS and not rows.all():
@@ -132,18 +126,27 @@ def _choices(
         early, judges = looks.offers(rows=~rows), looks.offers(rows=rows)
     wanted = {"": CHOICE_COLUMNS, **RIVALS}
     found: dict[str, BoostedChoice] = {}
+    told: list[NDArray[np.float32]] = []
 
-    def fit(columns: Sequence[str], level: float | None) -> BoostedChoice:
+    def fit(
+        columns: Sequence[str], level: float | None, told: list[NDArray[np.float32]] | None = None
+    ) -> BoostedChoice:
         decay = config.priors.position_decay
-        rest: Any = {"position_decay": decay, "config": config.trees, "rounds": FEW_ROUNDS, "level": level}
+        rest: Any = {
+            "position_decay": decay,
+            "config": config.trees,
+            "rounds": FEW_ROUNDS,
+            "level": level,
+            "told": told,
+        }
         return fit_boosted_choice(early, judges, whole, columns, **rest)
 
     level = _level(ground, config, lambda level: fit(CHOICE_COLUMNS, level)) if whole.given_click else None
     for number, (name, columns) in enumerate(wanted.items()):
         if progress:
             progress(number, len(wanted), f"fitting a rival: {name}" if name else "fitting examination and choice")
-        found[name] = fit(columns, level)
-    return found.pop(""), found
+        found[name] = fit(columns, level, None if name else told)
+    return found.pop(""), found, Stopping(told, ground.occasions.session[rows])
 
 
 def _level(ground: Ground, config: BoostedConfig, fit: Callable[[float], BoostedChoice]) -> float:
@@ -166,6 +169,7 @@ def _assembled(
     looks: Looks,
     choice: BoostedChoice,
     rivals: dict[str, BoostedChoice],
+    stopping: Stopping,
     came: Arrivals,
     progress: Progress | None,
 ) -> tuple[BoostedShopper, list[Evidence]]:
@@ -176,13 +180,14 @@ def _assembled(
     for number, drawn in enumerate(resampled(ground.log, config.members, config.seed)):
         if progress:
             progress(number, config.members, "fitting the ensemble")
-        members.append(learner.again(drawn, learned.parts))
+        members.append(learner.again(drawn, learned.parts, stopping))
     model = BoostedModel(
         own=learned.parts,
         arrivals=came,
         prices=torch.from_numpy(ground.log.catalogue.prices),
         from_slates=ground.from_slates,
         leaving_known=learned.leaving_known,
+        usual_size=Slots.of(looks.filled).usual,
         rivals=rivals,
         members=tuple(members),
     )

@@ -92,12 +92,14 @@ def fit_hazard(
     first = _regression(x[early], happened[early], weight[early], item[early], n_items, own_sd)
     offset = first.linear(x, item)
 
-    def loss(scores: Doubles) -> float:
+    def losses(scores: Doubles) -> Doubles:
         z = offset[late] + scores
-        return float(np.average(np.logaddexp(0, z) - happened[late] * z, weights=weight[late]))
+        return np.logaddexp(0, z) - happened[late] * z
 
     part = (offset[early], happened[early], weight[early])
-    found = grow(x[early], _Logistic(*part).slope, config, rounds=config.rounds, later=Later(x[late], loss))
+    found = grow(
+        x[early], _Logistic(*part).slope, config, rounds=config.rounds, later=Later(x[late], losses, weight[late])
+    )
     return _with_trees(hazard, x, happened, weight, item, config, 0 if found is None else len(found))
 
 

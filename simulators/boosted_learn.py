@@ -1,7 +1,10 @@
 """Learn what a boosted shopper knows and does, on all shoppers of a log, and again for each member of an ensemble.
 
-Members have as many trees as the fit on all shoppers found that later sessions bear, grown on shoppers drawn with
-replacement; and what they know of the items is counted on these, but for which items share sessions.
+Members are grown on shoppers drawn with replacement. Of choices they have as many trees as the later sessions of the
+fit on all shoppers bear, these counting as often as they were drawn: that fit's own number is luck, half or twice what
+other sessions would say, and members that shared it would differ by less, or by more, than fits on other shoppers do.
+Of what follows a choice they have as many trees as the fit. What they know of the items is counted on their shoppers,
+but for which items share sessions.
 
 Shapes: S occasions, A arrivals.
 """
@@ -14,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from ..datasets.tokens import Ints
-from .boosted_choice import BoostedChoice, fit_boosted_choice
+from .boosted_choice import BoostedChoice, Stopping, fit_boosted_choice
 from .boosted_hazards import Hazard, fit_hazard
 from .boosted_looks import Looks
 from .boosted_model import BoostedParts
@@ -75,8 +78,9 @@ class Learner:
         often = weight[occasions.session]
         stages, evidence = self._funnel(looks, often, start)
         leaving, leaves, known = self._leaving(looks, often, start)
-        after, session = self.after, occasions.session
-        dwell = learn_pauses(after.seconds, after.outcome, session, often, config.priors, config.min_events)
+        after, known = self.after, (config.priors, config.min_events)
+        pauses = after.seconds, after.outcome, occasions.session
+        dwell = learn_pauses(*pauses, often, *known, first=after.first)
         parts = BoostedParts(
             tables=learn_tables(log, occasions, weight, np.ones(len(log), np.bool_)),
             choice=choice,
@@ -88,16 +92,17 @@ class Learner:
         )
         return LearnedParts(parts, [*evidence, leaves, *dwell.evidence], known)
 
-    def again(self, weight: NDArray[np.float64], start: BoostedParts) -> BoostedParts:
+    def again(self, weight: NDArray[np.float64], start: BoostedParts, stopping: Stopping) -> BoostedParts:
         """The parts of a member, each session counting (sessions,) times.
 
         Args:
             weight: 0 for shoppers that were not drawn; where none of those who chose was, all count once.
             start: the fit on all shoppers.
+            stopping: what its later slates say of how many trees to grow; where they say nothing, as many as it has.
         """
         session = self.ground.occasions.session
         weight = weight if weight[session].any() else np.ones(len(weight))
-        looks, trees = self.looks(weight), start.choice.trees
+        looks, trees, rounds = self.looks(weight), start.choice.trees, stopping.rounds(weight)
         offers = looks.offers(weight[session])
         choice = fit_boosted_choice(
             offers,
@@ -106,7 +111,7 @@ class Learner:
             CHOICE_COLUMNS,
             position_decay=self.config.priors.position_decay,
             config=self.config.trees,
-            rounds=0 if trees is None else len(trees),
+            rounds=(0 if trees is None else len(trees)) if rounds is None else rounds,
             level=start.choice.nothing if offers.given_click else None,
         )
         return self.parts(looks, choice, weight, start).parts

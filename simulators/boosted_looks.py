@@ -123,7 +123,8 @@ class Looks:
         kept = weight > 0 if rows is None else rows & (weight > 0)
         at, part = torch.from_numpy(kept), self.occasions
         correction = part.correction
-        x = alternatives(self.items[at], self.shoppers[at], self.filled[at], correction is None)
+        filled = self.filled[at]
+        x = alternatives(self.items[at], self.shoppers[at], filled, filled.sum(1) if correction is None else None)
         correction = None if correction is None else correction[kept]
         return Offers(x, part.items[kept], part.clicked[kept], weight[kept], correction, part.given_click)
 

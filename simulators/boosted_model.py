@@ -1,20 +1,18 @@
 """Everything of a boosted shopper, and of the members of its ensemble.
 
-Shapes: N items, A arrivals.
+Shapes: A arrivals.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from .arrivals import Arrivals
 from .boosted_choice import BoostedChoice
 from .boosted_hazards import Hazard
-from .drawn import no_member
 from .hand_features import ItemTables
 from .pauses import Pauses
+from .shopper_model import FamilyModel
 
 
 @dataclass(frozen=True)
@@ -44,33 +42,18 @@ class BoostedParts:
         return replace(self, tables=tables, dwell=dwell, arrivals=arrivals)
 
 
-@dataclass(frozen=True)
-class BoostedModel:
+@dataclass(frozen=True, kw_only=True)
+class BoostedModel(FamilyModel[BoostedParts, BoostedChoice]):
     """Everything of a boosted shopper, and of the members of its ensemble.
 
     Attributes:
-        own: all that members of an ensemble have of their own, as fitted on all shoppers.
-        arrivals: how shoppers come; `own` and `members` name rows of it.
-        prices: (N + 1,) float32.
-        from_slates: whether choices were learnt from logged slates; otherwise from next views.
         leaving_known: whether a log told when they leave.
-        rivals: simpler choice models fitted on the same occasions, by name.
-        members: of an ensemble on resampled shoppers, if one was fitted.
+        usual_size: items that the log's slates held, their geometric mean.
     """
 
-    own: BoostedParts
-    arrivals: Arrivals
-    prices: Tensor
-    from_slates: bool
     leaving_known: bool
-    rivals: Mapping[str, BoostedChoice] = field(default_factory=dict)
-    members: Sequence[BoostedParts] = ()
-
-    def member(self, number: int) -> "BoostedModel":
-        """The model with the parts of one member in place of its own."""
-        if not 0 <= number < len(self.members):
-            raise no_member(number, len(self.members))
-        return replace(self, own=self.members[number], members=())
+    usual_size: float
+    members: tuple[BoostedParts, ...] = ()
 
     def to(self, device: torch.device) -> "BoostedModel":
         """The same on a device."""

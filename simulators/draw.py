@@ -46,7 +46,7 @@ class Draw:
         usual = len(hit) / shown.sum()
         place = (np.bincount(clicked[hit], minlength=items.shape[1]) + CLICKS) / (shown + CLICKS / usual)
         brought = np.bincount(items[hit, clicked[hit]], minlength=n_items + 1)
-        item = (brought + CLICKS) / (expected_clicks(items, clicked, np.ones(len(items)), n_items) + CLICKS)
+        item = (brought + CLICKS) / (expected_clicks(items, clicked, n_items) + CLICKS)
         item[0] = 0
         return cls(*(torch.from_numpy(part.astype(np.float32)) for part in (place, item)))
 

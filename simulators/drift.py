@@ -129,19 +129,28 @@ def find_drift(
         ends = HALF_LIVES[kind][0], HALF_LIVES[kind][-1]
         return Drift(kind, assumed, *ends, 0.0, 0.0, math.inf, len(kept))
     some, seen = _part(occasions, kept), _replayed(seen, kept)
-    prior, told = settled(prior, fit), []
-    for number, (half_lives, fresh) in enumerate(zip(tried, columns, strict=True)):
+    prior, told, before = settled(prior, fit), [], columns[-1]
+    # From what lasts on, each begins where the one before it ended: neighbours are most alike.
+    for number, (half_lives, fresh) in enumerate(reversed(list(zip(tried, columns, strict=True)))):
         if progress:
             progress(number, len(tried), f"trying how fast {kind} fade{'s' if kind == 'saturation' else ''}")
         raw = seen.raw.clone()
         raw[..., _COLUMNS] = fresh
         again = Scaling.of(raw, torch.from_numpy(some.items > 0), scaling.bend, half_lives)
         data = some.data(replace(seen, raw=raw), again)
-        found = fit_choice(data, prior, len(facts.price) - 1, errors=False, start=fit, rounds=1)
+        begin = _rescaled(fit, before, fresh)
+        fit, before = fit_choice(data, prior, len(facts.price) - 1, errors=False, start=begin, rounds=1), fresh
         with torch.no_grad():
-            told.append(log_likelihood(found.weights, data).numpy())
-    found = _compared(kind, np.stack(told), shopper[kept])
+            told.append(log_likelihood(fit.weights, data).numpy())
+    found = _compared(kind, np.stack(told[::-1]), shopper[kept])
     return found if found.told else replace(found, half_life=assumed)
+
+
+def _rescaled(fit: ChoiceFit, before: Tensor, now: Tensor) -> ChoiceFit:
+    """A fit on `FADING` features to begin from with others, both (S, K, 3): their effects are as large as before."""
+    found, flat = fit.found.copy(), (0, 1)
+    found[_COLUMNS] *= (before.double().std(flat) / now.double().std(flat).clamp(min=1e-6)).clamp(0.1, 10).numpy()
+    return replace(fit, found=found)
 
 
 def _compared(kind: Fading, told: NDArray[np.float64], shopper: Ints) -> Drift:

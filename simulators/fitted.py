@@ -5,7 +5,7 @@ Shapes: B shoppers, K slots, N items, F item features, D width of a state, M mem
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -20,6 +20,7 @@ from .choice_scores import ChoiceScores
 from .drawn import Drawn
 from .examination import look_and_choose
 from .features import item_features, outside_features
+from .following import FollowedState
 from .foretold import Foretold
 from .funnel import outcome_codes
 from .leaving import leaving_features, mean_match
@@ -28,7 +29,7 @@ from .observed import Observed
 from .randomness import uniform
 from .replay import Progress
 from .returning import features_of_state
-from .shopper import Response, ShopperState, TokenBatch
+from .shopper import Response, TokenBatch
 from .shopper_model import ShopperModel
 from .trail import Trail, trail_of
 
@@ -37,20 +38,14 @@ _CELLS = 1_000_000  # shoppers x items scored at once by `choice_scores`
 
 
 @dataclass(slots=True)
-class FittedState(ShopperState):
+class FittedState(FollowedState):
     """A fitted shopper between slates.
 
     Attributes:
-        trail: what was seen and done so far.
         memory: of the shopper's own encoder; `memory.state` is (B, D).
-        pace: (B,) float32 what this visit adds to log seconds on a slate.
-        member: (B,) int64 the member of an ensemble that each shopper is of; none outside one.
     """
 
-    trail: Trail
     memory: Any
-    pace: Tensor
-    member: Tensor | None = None
 
     def belongings(self) -> Tensor:
         """(B, 0) int64: nothing is remembered from one visit to the next."""
@@ -177,16 +172,18 @@ class FittedShopper(Drawn):
         carted = hit & (luck[:, 1] < parts.cart.chance(*chosen, who))
         purchased = carted & (luck[:, 2] < parts.purchase.chance(*chosen, who))
         outcome = outcome_codes(clicked, carted, purchased)
-        dwell = parts.dwell.drawn(outcome, state.pace, luck[:, [3, 6]], who)
+        dwell = parts.dwell.drawn(outcome, state.pace, luck[:, [3, 6]], who, state.step == 0)
         quantity, buys = torch.zeros_like(item), torch.nonzero(purchased).squeeze(1)
         quantity[buys] = parts.quantities.drawn(item[buys], luck[buys, 5], None if who is None else who[buys])
         revenue = self.prices[item] * quantity
         response = Response(examined, clicked, carted, purchased, torch.zeros_like(hit), dwell, revenue, quantity)
-        state = self._moved_on(state, slate, response)
+        waited = state.gap
+        token = state.moved_on(slate, response, self.model.facts.price_in_category, self.model.facts.draw)
+        state.memory = self.encoder.step(state.memory, *token, waited)
         trail, last = state.trail, state.trail.clicked[:, 0]
         features = leaving_features(trail.slates, trail.idle, last, outcome, mean_match(scaled, slate))
         left = luck[:, 4] < parts.leaving.chance(features, last, who)
-        return Response(examined, clicked, carted, purchased, left, dwell, revenue, quantity), state
+        return replace(response, left=left), state
 
     @torch.no_grad()
     def expect(self, state: FittedState, slate: Tensor) -> Expected:
@@ -226,16 +223,6 @@ class FittedShopper(Drawn):
         parts = self.model.own if who is None else self.model.members
         assert parts is not None
         return parts
-
-    def _moved_on(self, state: FittedState, slate: Tensor, response: Response) -> FittedState:
-        """The state after a slate and the token it made."""
-        items, events = response.tokens(slate)
-        state.trail.after_slate(slate, self.model.facts.draw)
-        state.memory = self.encoder.step(state.memory, items, events, state.gap)
-        state.trail.after_token(items, events, self.model.facts.price_in_category)
-        state.step = state.step + 1
-        state.gap = response.dwell.clone()
-        return state
 
     @torch.no_grad()
     def choice_scores(self, tokens: TokenBatch, slates: Tensor | None = None) -> ChoiceScores:

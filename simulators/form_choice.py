@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ..datasets.log import ShopLog
 from .choice_fit import ChoiceData, ChoicePrior, choice_chances, fit_choice
 from .examination import FORMS, Examination
+from .latest import latest
 from .likelihood import bootstrap_mean
 from .observed import shopper_numbers
 from .priors import ASSUMED, LEARNED, Evidence
@@ -65,7 +66,8 @@ def chosen_form(
         return _taken(wanted, ASSUMED, "asked for")
     if data.correction is not None:
         return _taken("depth", ASSUMED, "no slates to choose a form by")
-    late = torch.from_numpy(_late(log, data.session.numpy()))
+    session = data.session.numpy()
+    late = torch.from_numpy(latest(log, LATE, np.bincount(session, minlength=len(log)))[session])
     early, judges = data.rows(~late), data.rows(late)
     clicks = min(int((part.clicked >= 0).sum()) for part in (early, judges))
     if clicks < LATE_CLICKS:
@@ -81,15 +83,6 @@ def chosen_form(
     owner = np.unique(shopper_numbers(log)[judges.session.numpy()], return_inverse=True)[1]
     table = _compared(found, owner)
     return _taken(table[0]["form"], LEARNED, f"best of {len(FORMS)} on {len(judges.items)} later slates", table)
-
-
-def _late(log: ShopLog, session: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """(S,) whether each slate, of the session given, is of the latest sessions that hold `LATE` of the slates."""
-    order = np.argsort(log.sessions["start"].to_numpy(), kind="stable")
-    slates = np.bincount(session, minlength=len(order))
-    late = np.zeros(len(order), np.bool_)
-    late[order] = slates[order].cumsum() > (1 - LATE) * len(session)
-    return late[session]
 
 
 def _compared(log_chances: dict[Examination, NDArray[np.float64]], owner: NDArray[np.int64]) -> list[dict[str, Any]]:

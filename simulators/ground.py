@@ -11,6 +11,7 @@ from .choice_evidence import all_clicked
 from .fit_judged import judged
 from .foretold import Foretells
 from .gaps import gaps
+from .latest import latest
 from .occasions import Occasions, following_views, next_views
 from .priors import Evidence, evidence_table
 from .replay import Progress
@@ -82,11 +83,10 @@ class Ground:
 
 def _split(log: ShopLog, share: float) -> tuple[ShopLog, ShopLog | None]:
     """Sessions to learn from and, by start, the latest `share` of them; none where that leaves no session."""
-    order = np.argsort(log.sessions["start"].to_numpy(), kind="stable")
-    kept = len(order) - round(share * len(order))
-    if kept < 1 or kept == len(order):
+    late = latest(log, share)
+    if late.all() or not late.any():
         return log, None
-    return log.part(np.sort(order[:kept])), log.part(np.sort(order[kept:]))
+    return log.part(np.flatnonzero(~late)), log.part(np.flatnonzero(late))
 
 
 def _enough(log: ShopLog, config: "FitConfig", aside: int) -> bool:

@@ -54,9 +54,9 @@ ITEM_COLUMNS = (
 SHOPPER_COLUMNS = ("slates", "idle", "interests", "clicks")
 """Columns of a shopper: log(1 + slates shown), log(1 + slates since something was taken), log(1 + items taken), and
 log(1 + items clicked, of the latest)."""
-CHOICE_COLUMNS = ("nothing", *ITEM_COLUMNS, *SHOPPER_COLUMNS)
-"""Columns of an alternative: whether it is choosing nothing (then the item's columns are nan), the item's, the
-shopper's."""
+CHOICE_COLUMNS = ("nothing", "size", *ITEM_COLUMNS, *SHOPPER_COLUMNS)
+"""Columns of an alternative: whether it is choosing nothing, log of how many items the slate holds, the item's, the
+shopper's. Of an item `size` is nan, and of choosing nothing the item's columns are."""
 LEAVING_COLUMNS = ("slates", "first", "idle", "clicks", "clicked", "carted", "purchased", "liked", "similar", "shown")
 """Columns of leaving after a slate: log of its number, whether it was the first, log(1 + slates since something was
 taken), the shopper's earlier clicks, what came of it, and means over its items of `liked`, `similar` and
@@ -118,11 +118,11 @@ def learn_tables(log: ShopLog, occasions: Occasions, weight: NDArray[np.float64]
     if occasions.correction is None:
         rows = learn[occasions.session]
         items, clicked, often = occasions.items[rows], occasions.clicked[rows], weight[occasions.session[rows]]
-        popularity, liked = shown_popularity(items, clicked, often, n), _liked(items, clicked, often, n)
+        popularity, liked = shown_popularity(items, clicked, n, often), _liked(items, clicked, often, n)
     else:
         viewer, _, viewed = views(log)
         there = learn[viewer]
-        popularity, liked = viewed_popularity(viewed[there], weight[viewer[there]], n), zeros
+        popularity, liked = viewed_popularity(viewed[there], n, weight[viewer[there]]), zeros
     # Not by weight: so the members of an ensemble share the pairs, which are the bulk of the tables.
     similar = item_similarities(log.tokens.part(np.flatnonzero(learn)), n, neighbours=NEIGHBOURS)
     similar.sort_indices()
@@ -148,7 +148,7 @@ def _liked(items: NDArray[np.int64], clicked: NDArray[np.int64], weight: NDArray
     """
     hit = np.flatnonzero(clicked >= 0)
     clicks = np.bincount(items[hit, clicked[hit]], weight[hit], minlength=n_items + 1)
-    table = np.log((clicks + SMOOTHING) / (expected_clicks(items, clicked, weight, n_items) + SMOOTHING))
+    table = np.log((clicks + SMOOTHING) / (expected_clicks(items, clicked, n_items, weight) + SMOOTHING))
     table[0] = 0
     return table.astype(np.float32)
 
@@ -210,21 +210,24 @@ def shopper_columns(trail: Trail) -> Tensor:
     return torch.stack([count.float().log1p() for count in counts], 1)
 
 
-def alternatives(items: Tensor, shoppers: Tensor, filled: Tensor, nothing: bool) -> Floats:
-    """(R, 1 + F + Q) rows of `CHOICE_COLUMNS`: the filled slots in order, then choosing nothing, if that is asked for.
+def alternatives(items: Tensor, shoppers: Tensor, filled: Tensor, size: Tensor | None) -> Floats:
+    """(R, 2 + F + Q) rows of `CHOICE_COLUMNS`: the filled slots in order, then choosing nothing, if that is asked for.
 
     Args:
         items: (B, K, F) columns.
         shoppers: (B, Q) columns.
         filled: (B, K) bool slots.
-        nothing: whether to add the B rows of choosing nothing.
+        size: (B,) items that the slates hold, to add the B rows of choosing nothing; none for no such rows.
     """
     owner, f = torch.nonzero(filled)[:, 0], items.shape[2]
-    rows = torch.full((len(owner) + len(shoppers) * nothing, 1 + f + shoppers.shape[1]), torch.nan)
-    rows[: len(owner)] = torch.cat([torch.zeros(len(owner), 1), items[filled].cpu(), shoppers[owner].cpu()], 1)
-    if nothing:
-        rows[len(owner) :, 0] = 1
-        rows[len(owner) :, 1 + f :] = shoppers.cpu()
+    count = len(owner)
+    rows = torch.full((count + (0 if size is None else len(size)), 2 + f + shoppers.shape[1]), torch.nan)
+    rows[:count, 0] = 0
+    rows[:count, 2:] = torch.cat([items[filled].cpu(), shoppers[owner].cpu()], 1)
+    if size is not None:
+        rows[count:, 0] = 1
+        rows[count:, 1] = size.cpu().clamp(min=1).float().log()
+        rows[count:, 2 + f :] = shoppers.cpu()
     return rows.numpy()
 
 

@@ -125,15 +125,15 @@ def learn_choice(
         examination: form, or "auto", see `form_choice.chosen_form`.
         progress: told of steps.
     """
-    n_items, session, weight = log.catalogue.n_items, occasions.session, np.ones(len(log))
-    facts = _facts(log, occasions, weight)
+    n_items, session = log.catalogue.n_items, occasions.session
+    facts = _facts(log, occasions)
     seen = occasions.replay(log, encoder, facts.to(encoder.item_vectors.device), 0.0, progress)
     filled = torch.from_numpy(occasions.items > 0)
     bend = float(np.quantile(seen.raw[..., MATCH][filled].numpy(), BEND_AT))
     bent(seen.raw, bend)
     if occasions.correction is not None:
         viewer, _, viewed = views(log)
-        rest = without_own_views(session, occasions.items, viewer, viewed, weight[viewer], n_items)
+        rest = without_own_views(session, occasions.items, viewer, viewed, n_items)
         seen.raw[..., POPULARITY] = torch.from_numpy(rest)
         seen.raw[..., POPULARITY_BENT] = torch.stack(bent_popularity(torch.from_numpy(rest), facts.knots), -1)
     scaling = Scaling.of(seen.raw, filled, bend)
@@ -195,20 +195,19 @@ def learn_again(learned: LearnedChoice, weight: NDArray[np.float64]) -> ChoiceFi
     return fit_choice(data, settled(learned.prior, fit), n_items, errors=False, start=fit, rounds=1)
 
 
-def _facts(log: ShopLog, occasions: Occasions, weight: NDArray[np.float64]) -> ItemFacts:
+def _facts(log: ShopLog, occasions: Occasions) -> ItemFacts:
     """Of the items of a log, and of its slots."""
-    popularity = _popularity(log, occasions, weight)
+    popularity = _popularity(log, occasions)
     knots = np.quantile(popularity[occasions.items[occasions.items > 0]], KNOTS_AT).tolist()
     draw = Draw.of(occasions.items, occasions.clicked, log.catalogue.n_items) if occasions.correction is None else None
     return item_facts(log.catalogue, popularity, (knots[0], knots[1]), draw)
 
 
-def _popularity(log: ShopLog, occasions: Occasions, weight: NDArray[np.float64]) -> NDArray[np.float32]:
+def _popularity(log: ShopLog, occasions: Occasions) -> NDArray[np.float32]:
     n_items = log.catalogue.n_items
     if occasions.correction is None:
-        return shown_popularity(occasions.items, occasions.clicked, weight[occasions.session], n_items)
-    viewer, _, viewed = views(log)
-    return viewed_popularity(viewed, weight[viewer], n_items)
+        return shown_popularity(occasions.items, occasions.clicked, n_items)
+    return viewed_popularity(views(log)[2], n_items)
 
 
 def arrivals(log: ShopLog, most: int, rng: np.random.Generator, views_kept: int) -> tuple[Arrivals, Ints]:

@@ -246,7 +246,8 @@ class Rest:
         else:
             leaving = assumed_leaving(self.log.catalogue.n_items, self.priors, why)
         pauses = self.after.seconds, self.after.outcome, self.occasions.session
-        dwell = learn_pauses(*pauses, often, self.priors, self.least, start and start.dwell)
+        begin = start and start.dwell
+        dwell = learn_pauses(*pauses, often, self.priors, self.least, begin, self.after.first)
         again = learn_returning(
             self.visits, weight, self.priors, self.least, returns_untold(self.log), start and start.returning
         )

@@ -9,9 +9,9 @@ Source: bagging, Breiman, "Bagging predictors", Machine Learning 1996; the boots
 Shapes: M members, B shoppers, K slots, F item features, O outside features, A arrivals.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, is_dataclass
-from typing import Any, Self
+from typing import Any, Protocol, Self, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -54,13 +54,30 @@ class Parts:
     def __len__(self) -> int:
         return len(self.arrivals)
 
-    def member(self, number: int) -> "Parts":
+    def __getitem__(self, number: int) -> "Parts":
         """One of an ensemble."""
         return Parts(**{one.name: _row(getattr(self, one.name), number) for one in fields(self)})
+
+    def __iter__(self) -> Iterator["Parts"]:
+        return (self[number] for number in range(len(self)))
 
     def to(self, device: torch.device) -> "Parts":
         """The same on a device."""
         return Parts(**{one.name: getattr(self, one.name).to(device) for one in fields(self)})
+
+
+@runtime_checkable
+class Expects(Protocol):
+    """A shopper that says what the members of its ensemble expect of slates, as those of both fitted families do."""
+
+    @property
+    def members(self) -> int:
+        """Members of the ensemble, 0 where none was fitted."""
+        ...
+
+    def expect(self, state: Any, slate: Tensor) -> "Expected":
+        """What they expect of slates (B, K), (M, B) each; without an ensemble the one row of the shopper itself."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,15 +117,22 @@ def expected(parts: Parts, scaled: Tensor, outside: Tensor, slate: Tensor, price
         stage.chance(features.flatten(0, 1), items.flatten(), utility.flatten(), by_slot).reshape(-1, k)
         for stage in (parts.cart, parts.purchase)
     )
+    spent = prices[items] * parts.quantities.mean[who[:, None], items]
+    return summed(*(one.reshape(members, -1, k) for one in (click, cart, purchase, spent)))
+
+
+def summed(click: Tensor, cart: Tensor, purchase: Tensor, spent: Tensor) -> Expected:
+    """What is expected of whole slates.
+
+    Args:
+        click: (M, B, K) chance of a click at each place, 0 in empty slots.
+        cart: (M, B, K) chance of a cart given a click.
+        purchase: (M, B, K) chance of a purchase given a cart.
+        spent: (M, B, K), or (B, K) where all members agree, what a purchase brings.
+    """
     carted = click * cart
     bought = carted * purchase
-    sums = (
-        click.sum(1),
-        carted.sum(1),
-        bought.sum(1),
-        (bought * prices[items] * parts.quantities.mean[who[:, None], items]).sum(1),
-    )
-    return Expected(*(one.reshape(members, -1) for one in sums))
+    return Expected(*(one.sum(-1) for one in (click, carted, bought, bought * spent)))
 
 
 def _stacked(parts: Sequence[Any]) -> Any:

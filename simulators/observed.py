@@ -128,16 +128,19 @@ class After:
     Attributes:
         outcome: (S,) codes of `funnel.OUTCOMES`. item: (S,) the item clicked or viewed, 0 for none.
         seconds: (S,) until the shopper's next slate or action; nan where none came.
+        first: (S,) whether it is the session's first slate; of next views none is.
     """
 
     outcome: Ints
     item: Ints
     seconds: NDArray[np.float64]
+    first: NDArray[np.bool_]
 
     @classmethod
     def of_slates(cls, slates: Slates) -> "After":
         """What came of slates."""
-        return cls(outcomes(slates).numpy(), chosen_items(slates).numpy(), slates.dwell.astype(np.float64))
+        first = np.append(True, slates.session[1:] != slates.session[:-1])[: len(slates)]
+        return cls(outcomes(slates).numpy(), chosen_items(slates).numpy(), slates.dwell.astype(np.float64), first)
 
     @classmethod
     def of_views(cls, log: ShopLog, occasions: Occasions) -> "After":
@@ -157,7 +160,8 @@ class After:
             outcome[found] = depth
         following = np.minimum(at + 1, len(tokens.items) - 1)
         inside = at + 1 < tokens.offsets[occasions.session + 1]
-        return cls(outcome, item, np.where(inside, tokens.gaps[following], np.nan).astype(np.float64))
+        seconds = np.where(inside, tokens.gaps[following], np.nan).astype(np.float64)
+        return cls(outcome, item, seconds, np.zeros(len(occasions), np.bool_))
 
 
 def outcomes(slates: Slates) -> Tensor:

@@ -1,6 +1,8 @@
 """The time that shoppers spend on slates: by what came of a slate, at a pace of their own, and now and then long.
 
-    log seconds = mean(outcome) + pace + spread(outcome) x noise
+A first slate may take longer than others, or less: there is a page to find one's way about.
+
+    log seconds = mean(outcome) + first, on a visit's first slate + pace + spread(outcome) x noise
     pace ~ Normal(0, its standard deviation), once a visit
     noise ~ Normal(0, 1), or, of the share of pauses in which a shopper turns aside, Normal(shift, width)
 
@@ -13,7 +15,7 @@ Shapes: P pauses, J values of the pace, B shoppers, W tokens brought along.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 
 import torch
 from torch import Tensor
@@ -39,12 +41,14 @@ class Pauses:
         spread: (4,) float32 standard deviation of log seconds around that, for one shopper.
         pace: () float32 standard deviation of what a shopper's visit adds to them all.
         aside: (3,) float32 share of the pauses that turn aside, and their shift and width in spreads.
+        first: () float32 what a visit's first slate adds to the mean.
     """
 
     mean: Tensor
     spread: Tensor
     pace: Tensor
     aside: Tensor
+    first: Tensor = field(default_factory=lambda: torch.tensor(0.0))
 
     @classmethod
     def constant(cls, seconds: float, spread: float) -> "Pauses":
@@ -65,9 +69,19 @@ class Pauses:
         """The same on a device."""
         return Pauses(*(getattr(self, one.name).to(device) for one in fields(self)))
 
-    def drawn(self, outcome: Tensor, pace: Tensor, luck: Tensor, who: Tensor | None = None) -> Tensor:
-        """(B,) float32 seconds of shoppers at their pace (B,), given uniform luck (B, 2)."""
-        mean, spread, _, aside = self._of(outcome, who)
+    def drawn(
+        self, outcome: Tensor, pace: Tensor, luck: Tensor, who: Tensor | None = None, first: Tensor | None = None
+    ) -> Tensor:
+        """(B,) float32 seconds of shoppers at their pace (B,), given uniform luck (B, 2).
+
+        Args:
+            outcome: (B,) codes of `funnel.OUTCOMES`.
+            pace: (B,).
+            luck: (B, 2).
+            who: (B,).
+            first: (B,) bool whose first slate it is; nobody's by default.
+        """
+        mean, spread, _, aside = self._of(outcome, who, first)
         noise = torch.special.ndtri(luck[:, 0])
         noise = torch.where(luck[:, 1] < aside[..., 0], aside[..., 1] + aside[..., 2] * noise, noise)
         return torch.exp(mean + pace + spread * noise)
@@ -97,44 +111,52 @@ class Pauses:
         scale = self.pace if who is None else self.pace[who]
         return scale * (middle.float() + spread.float() * normal(seeds, 0, _PACE, 1)[:, 0])
 
-    def log_density(self, seconds: Tensor, outcome: Tensor, who: Tensor | None = None) -> Tensor:
-        """(P, J) float64 log density of log seconds (P,) at each pace."""
-        noise, spread, aside = self._noise(seconds, outcome, who)
+    def log_density(
+        self, seconds: Tensor, outcome: Tensor, who: Tensor | None = None, first: Tensor | None = None
+    ) -> Tensor:
+        """(P, J) float64 log density of log seconds (P,) at each pace; `first` (P,) as of `drawn`."""
+        noise, spread, aside = self._noise(seconds, outcome, who, first)
         return log_density_of(noise, aside) - spread.log()
 
-    def foretold(self, session: Tensor, seconds: Tensor, outcome: Tensor) -> tuple[Tensor, Tensor]:
+    def foretold(
+        self, session: Tensor, seconds: Tensor, outcome: Tensor, first: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Log density of each pause's log seconds, and chance of a shorter one, given the session's earlier pauses.
 
         Args:
             session: (P,) number of each pause's session; its pauses in order of time, not scattered among others'.
             seconds: (P,) above 0.
             outcome: (P,) codes of `funnel.OUTCOMES`.
+            first: (P,) bool as of `drawn`.
 
         Returns:
             (P,) float64 each. The first sum to the log likelihood of sessions whose pace is unknown.
         """
-        told = self.log_density(seconds, outcome)
+        told = self.log_density(seconds, outcome, None, first)
         before = told.cumsum(0) - told
-        _, first = torch.unique_consecutive(session, return_counts=True)
-        start = (first.cumsum(0) - first).repeat_interleave(first)
+        _, many = torch.unique_consecutive(session, return_counts=True)
+        start = (many.cumsum(0) - many).repeat_interleave(many)
         weight = (LOG_SHARES + before - before[start]).log_softmax(1)
-        noise, _, aside = self._noise(seconds, outcome, None)
+        noise, _, aside = self._noise(seconds, outcome, None, first)
         share, shift, width = aside.unbind(-1)
         below = torch.special.ndtr(noise) * (1 - share) + torch.special.ndtr((noise - shift) / width) * share
         return (weight + told).logsumexp(1), (weight.exp() * below).sum(1)
 
-    def _noise(self, seconds: Tensor, outcome: Tensor, who: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    def _noise(
+        self, seconds: Tensor, outcome: Tensor, who: Tensor | None, first: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """(P, J) noise that makes these seconds at each pace, (P, 1) spread, and (P, 1, 3) or (3,) of turning aside."""
-        mean, spread, pace, aside = (one.double() for one in self._of(outcome, who))
+        mean, spread, pace, aside = (one.double() for one in self._of(outcome, who, first))
         shift = PACES.to(seconds.device) * (pace if who is None else pace[:, None])
         left = seconds.double().clamp(min=SHORTEST).log() - mean
         return (left[:, None] - shift) / spread[:, None], spread[:, None], aside if who is None else aside[:, None]
 
-    def _of(self, outcome: Tensor, who: Tensor | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Mean and spread (P,) of each outcome, with the pace and turning aside of all, or of each (P,) and (P, 3)."""
+    def _of(self, outcome: Tensor, who: Tensor | None, first: Tensor | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Mean and spread (P,) of each pause, with the pace and turning aside of all, or of each (P,) and (P, 3)."""
+        added = 0.0 if first is None else first * (self.first if who is None else self.first[who])
         if who is None:
-            return self.mean[outcome], self.spread[outcome], self.pace, self.aside
-        return self.mean[who, outcome], self.spread[who, outcome], self.pace[who], self.aside[who]
+            return self.mean[outcome] + added, self.spread[outcome], self.pace, self.aside
+        return self.mean[who, outcome] + added, self.spread[who, outcome], self.pace[who], self.aside[who]
 
 
 def outcome_of(events: Tensor) -> Tensor:

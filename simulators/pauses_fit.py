@@ -22,11 +22,13 @@ SILENT_SPREAD = 1.0
 """Standard deviation of log seconds where the log has no clock."""
 _N = len(OUTCOMES)
 _PACE = 2 + 2 * _N
-# Parameters: mean and log spread of all; what each outcome adds to the one and to the other; then these four.
-_LAST = np.array([np.log(0.5), -1.5, 1.0, 0.7])
-"""Prior means of the log pace, of the log odds of turning aside, and of the shift and log width of that."""
-_LAST_SD = torch.tensor([1.0, 1.0, 1.0, 0.5], dtype=torch.float64)
-_BOUNDS = [(None, None)] * _PACE + [(np.log(0.02), np.log(3.0)), (-6.0, 0.0), (-1.0, 6.0), (0.0, 2.0)]
+_FIRST = _PACE + 4
+# Parameters: mean and log spread of all; what each outcome adds to the one and to the other; then these five.
+_LAST = np.array([np.log(0.5), -1.5, 1.0, 0.7, 0.0])
+"""Prior means of the log pace, of the log odds of turning aside, of the shift and log width of that, and of what a
+first slate adds."""
+_LAST_SD = torch.tensor([1.0, 1.0, 1.0, 0.5, 0.5], dtype=torch.float64)
+_BOUNDS = [(None, None)] * _PACE + [(np.log(0.02), np.log(3.0)), (-6.0, 0.0), (-1.0, 6.0), (0.0, 2.0), (None, None)]
 _ALIKE = np.log(1e-6)
 
 
@@ -47,11 +49,13 @@ def learn_pauses(
     priors: Priors,
     least: int,
     start: LearnedPauses | None = None,
+    first: NDArray[np.bool_] | None = None,
 ) -> LearnedPauses:
     """The law of the time on a slate.
 
     An outcome with few pauses is drawn to what all have, as if it had been seen `least` times more. With fewer than
-    `least` sessions of two pauses or more shoppers are taken to be alike in pace.
+    `least` sessions of two pauses or more shoppers are taken to be alike in pace. Where all pauses are of first slates,
+    or none is, first slates are taken to be as others are.
 
     Args:
         seconds: (P,) seconds to what came next; nan where nothing did.
@@ -61,20 +65,26 @@ def learn_pauses(
         priors: for a log without a clock.
         least: pauses that let it be learnt.
         start: a fit of the same pauses, weighted otherwise, to begin from; then no intervals are sought.
+        first: (P,) whether each is that of a visit's first slate; none by default.
     """
     known = np.isfinite(seconds) & (seconds > 0)
     if known.sum() < least:
         assumed = Evidence.assumed("median seconds on a slate", f"{known.sum()} gaps", "seconds_per_slate", priors)
         return LearnedPauses(Pauses.constant(priors.seconds_per_slate, SILENT_SPREAD), None, [assumed])
-    data = _Data.of(seconds[known], outcome[known], session[known], weight[known], least)
+    first = np.zeros(len(known), np.bool_) if first is None else first
+    data = _Data.of(seconds[known], outcome[known], session[known], weight[known], least, first[known])
     begin = data.begin if start is None or start.parameters is None else start.parameters
     paced = data.sessions >= least
     bounds = list(_BOUNDS)
     if not paced:
         bounds[_PACE] = (_ALIKE, _ALIKE)
         begin = np.where(np.arange(len(begin)) == _PACE, _ALIKE, begin)
+    told = bool(data.first.any()) and not bool(data.first.all())
+    if not told:
+        bounds[_FIRST] = (0.0, 0.0)
+        begin = np.where(np.arange(len(begin)) == _FIRST, 0.0, begin)
     found = minimize(data.loss, begin, jac=True, method="L-BFGS-B", bounds=bounds).x
-    evidence = [] if start else [data.median(), data.pace(found, paced)]
+    evidence = [] if start else [data.median(), *data.further(found, paced, told)]
     return LearnedPauses(_law(found), found, evidence)
 
 
@@ -84,7 +94,7 @@ class _Data:
 
     Attributes:
         log: (P,) log seconds. outcome: (P,). session: (P,) from 0. weight: (S,) of sessions. least: see `learn_pauses`.
-        sessions: how many of two pauses or more count.
+        first: (P,) bool. sessions: how many of two pauses or more count.
     """
 
     log: Tensor
@@ -92,6 +102,7 @@ class _Data:
     session: Tensor
     weight: Tensor
     least: int
+    first: Tensor
     sessions: int
 
     @classmethod
@@ -102,6 +113,7 @@ class _Data:
         session: NDArray[np.int64],
         weight: NDArray[np.float64],
         least: int,
+        first: NDArray[np.bool_],
     ) -> Self:
         """Those of the sessions that count, or of some of them where they have too many pauses."""
         there = np.flatnonzero(weight > 0) if weight.any() else np.arange(len(weight))
@@ -117,7 +129,7 @@ class _Data:
         log = np.log(np.maximum(seconds[there], SHORTEST))
         seen, what, whose, counts = (torch.from_numpy(part) for part in (log, outcome[there], number, by_session))
         several = int((np.bincount(number) > 1).sum())
-        return cls(seen, what, whose, counts, least, several)
+        return cls(seen, what, whose, counts, least, torch.from_numpy(first[there]), several)
 
     @property
     def begin(self) -> NDArray[np.float64]:
@@ -129,8 +141,8 @@ class _Data:
     def loss(self, parameters: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         """Minus the log posterior, and its slopes (T,)."""
         theta = torch.from_numpy(parameters).requires_grad_()
-        mean, spread, pace, aside = _unpacked(theta)
-        shift = mean[self.outcome, None] + pace * PACES
+        mean, spread, pace, aside, first = _unpacked(theta)
+        shift = (mean[self.outcome] + first * self.first)[:, None] + pace * PACES
         told = log_density_of((self.log[:, None] - shift) / spread[self.outcome, None], aside)
         told = told - spread[self.outcome, None].log()
         each = torch.zeros(len(self.weight), len(PACES), dtype=torch.float64).index_add(0, self.session, told)
@@ -149,14 +161,20 @@ class _Data:
         low, value, high = (float(np.exp(middle + side * margin)) for side in (-1, 0, 1))
         return Evidence("median seconds on a slate", LEARNED, f"{len(self.log)} gaps", value, low, high)
 
-    def pace(self, found: NDArray[np.float64], paced: bool) -> Evidence:
-        """How far shoppers differ, with an interval by the curvature at the best parameters (T,)."""
+    def further(self, found: NDArray[np.float64], paced: bool, told: bool) -> list[Evidence]:
+        """How far shoppers differ and how long first slates take, with intervals by the curvature at the best (T,)."""
+        errors = self.errors(found)
+
+        def learned(words: str, count: str, at: int) -> Evidence:
+            low, value, high = (float(np.exp(found[at] + side * 1.96 * errors[at])) for side in (-1, 0, 1))
+            return Evidence(words, LEARNED, count, value, low, high)
+
         words, count = "how far shoppers differ in pace (sd of log seconds)", f"{self.sessions} sessions of pauses"
-        if not paced:
-            return Evidence(words, ASSUMED, count, 0.0)
-        margin = 1.96 * self.errors(found)[_PACE]
-        low, value, high = (float(np.exp(found[_PACE] + side * margin)) for side in (-1, 0, 1))
-        return Evidence(words, LEARNED, count, value, low, high)
+        rows = [learned(words, count, _PACE) if paced else Evidence(words, ASSUMED, count, 0.0)]
+        if told:
+            count = f"{int(self.first.sum())} of {len(self.first)} gaps"
+            rows.append(learned("time on a visit's first slate, over that on others", count, _FIRST))
+        return rows
 
     def errors(self, found: NDArray[np.float64], step: float = 1e-4) -> NDArray[np.float64]:
         """(T,) standard errors of the parameters, by differences of slopes."""
@@ -166,13 +184,13 @@ class _Data:
         return np.sqrt(np.maximum(np.diag(np.linalg.pinv((curvature + curvature.T) / 2, hermitian=True)), 0.0))
 
 
-def _unpacked(theta: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Mean and spread (4,), pace (), and turning aside (3,), as of `Pauses`."""
-    share, shift, width = theta[_PACE + 1 :].unbind()
+def _unpacked(theta: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Mean and spread (4,), pace (), turning aside (3,), and the first slate's (), as of `Pauses`."""
+    share, shift, width, first = theta[_PACE + 1 :].unbind()
     mean, spread = theta[0] + theta[2 : 2 + _N], (theta[1] + theta[2 + _N : _PACE]).exp()
-    return mean, spread, theta[_PACE].exp(), torch.stack([share.sigmoid(), shift, width.exp()])
+    return mean, spread, theta[_PACE].exp(), torch.stack([share.sigmoid(), shift, width.exp()]), first
 
 
 def _law(found: NDArray[np.float64]) -> Pauses:
-    mean, spread, pace, aside = (part.float() for part in _unpacked(torch.from_numpy(found)))
-    return Pauses(mean, spread, pace if found[_PACE] > _ALIKE else torch.zeros(()), aside)
+    mean, spread, pace, aside, first = (part.float() for part in _unpacked(torch.from_numpy(found)))
+    return Pauses(mean, spread, pace if found[_PACE] > _ALIKE else torch.zeros(()), aside, first)

@@ -17,22 +17,22 @@ SMOOTHING = 5.0
 """Clicks, as the catalogue's mean, that every item is given on top: 5 clicks in a thousand shows are no news."""
 
 
-def shown_popularity(items: Ints, clicked: Ints, weight: Doubles, n_items: int) -> Floats:
+def shown_popularity(items: Ints, clicked: Ints, n_items: int, weight: Doubles | None = None) -> Floats:
     """(N + 1,) log of the clicks that an item's places would have brought any item, over the mean of all items.
 
     Args:
         items: (S, K) slates, 0 in empty slots.
         clicked: (S,) slot, -1 for none; only each place's click rate is read, not what was clicked.
-        weight: (S,) how often a slate counts.
         n_items: N.
+        weight: (S,) how often a slate counts, by default once.
     """
-    return _over_mean(expected_clicks(items, clicked, weight, n_items))
+    return _over_mean(expected_clicks(items, clicked, n_items, weight))
 
 
-def expected_clicks(items: Ints, clicked: Ints, weight: Doubles, n_items: int) -> Doubles:
+def expected_clicks(items: Ints, clicked: Ints, n_items: int, weight: Doubles | None = None) -> Doubles:
     """(N + 1,) clicks that an item's places would have brought any item; arguments as of `shown_popularity`."""
-    hits = (clicked[:, None] == np.arange(items.shape[1])) * weight[:, None]
-    shown = (items > 0) * weight[:, None]
+    often = 1.0 if weight is None else weight[:, None]
+    hits, shown = (clicked[:, None] == np.arange(items.shape[1])) * often, (items > 0) * often
     rate = hits.sum(0) / np.maximum(shown.sum(0), 1e-9)
     counts = np.bincount(items.ravel(), (shown * rate).ravel(), minlength=n_items + 1)
     return counts.astype(np.float64)
@@ -46,12 +46,12 @@ def _over_mean(numbers: NDArray[Any]) -> Floats:
     return table.astype(np.float32)
 
 
-def viewed_popularity(item: Ints, weight: Doubles, n_items: int) -> Floats:
+def viewed_popularity(item: Ints, n_items: int, weight: Doubles | None = None) -> Floats:
     """(N + 1,) log of an item's views over the mean of all items; `item` and `weight` are (E,), one a view."""
     return _over_mean(np.bincount(item, weight, minlength=n_items + 1))
 
 
-def without_own_views(session: Ints, items: Ints, viewer: Ints, viewed: Ints, weight: Doubles, n_items: int) -> Floats:
+def without_own_views(session: Ints, items: Ints, viewer: Ints, viewed: Ints, n_items: int) -> Floats:
     """(S, K) log popularity of alternatives by the views of all other sessions, so that no view foretells itself.
 
     Args:
@@ -59,13 +59,12 @@ def without_own_views(session: Ints, items: Ints, viewer: Ints, viewed: Ints, we
         items: (S, K) the alternatives.
         viewer: (E,) session of each view.
         viewed: (E,) its item.
-        weight: (E,) how often it counts.
         n_items: N.
     """
     keys, pair = np.unique(viewer * (n_items + 1) + viewed, return_inverse=True)
     wanted = session[:, None] * (n_items + 1) + items
     place = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
-    own = (keys[place] == wanted) * np.bincount(pair, weight)[place]
-    counts = np.bincount(viewed, weight, minlength=n_items + 1)
+    own = (keys[place] == wanted) * np.bincount(pair)[place]
+    counts = np.bincount(viewed, minlength=n_items + 1)
     rest = np.maximum(counts[items] - own, 0)
     return np.log((rest + SMOOTHING) / (counts[1:].mean() + SMOOTHING)).astype(np.float32)

@@ -10,7 +10,7 @@ Shapes: R rows, P columns.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -85,14 +85,24 @@ class Trees:
 
 @dataclass(frozen=True, slots=True)
 class Later:
-    """Rows that say when to stop.
+    """Cases that say when to stop.
 
     Attributes:
-        x: (R, P). loss: (R,) scores -> mean loss.
+        x: (R, P) rows. losses: (R,) scores -> (C,) loss of each case.
+        weight: (C,) how often each counts, some above 0.
+        told: (C,) losses with 0, 1, 2, ... trees, as far as trees were grown; growing fills it in.
     """
 
     x: Floats
-    loss: Callable[[Doubles], float]
+    losses: Callable[[Doubles], Doubles]
+    weight: Doubles
+    told: list[Floats] = field(default_factory=list)
+
+    def loss(self, scores: Doubles) -> float:
+        """Mean loss with one tree more than before."""
+        each = self.losses(scores)
+        self.told.append(each.astype(np.float32))
+        return float(np.average(each, weights=self.weight))
 
 
 def grow(

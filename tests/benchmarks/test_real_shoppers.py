@@ -52,7 +52,7 @@ def test_independent_clicks_keep_the_contract_and_the_logs_click_rate(benchmark_
     seen = shopper.foretell(log)
     none = 1 - seen.choices["fitted"][1].exp().sum(1)
     assert float(1 - none.mean()) == pytest.approx(float((log.slates.clicked >= 0).mean()), abs=0.02)
-    rate = [row["rate"] for row in benchmark_module("foretelling").rates(logged_visits(log)[0], 0)]
+    rate = [row["rate"] for row in benchmark_module("foretelling").rates([logged_visits(log)[0]], 0)]
     assert seen.cart is not None
     assert float(seen.cart[seen.clicked >= 0].mean()) == pytest.approx(rate[1], abs=0.01)
 
@@ -185,13 +185,16 @@ def test_returns_count_only_visits_whose_return_could_be_seen(benchmark_module: 
 @pytest.mark.slow
 def test_the_whole_study_of_a_small_shop(benchmark_module: Load, log: ShopLog, tmp_path: Path) -> None:
     study = benchmark_module("real_shoppers")
-    plan = study.Study(pretraining={"epochs": 1}, views=300)
+    plan = study.Study(pretraining={"epochs": 1}, views=300, runs=2)
     early, later = study.cut(log, plan)
     found = study.of_slates("small", early, later, plan, tmp_path)
     told = benchmark_module("telling")
     found["telling"] = told.telling(study.peers(early, plan), later, study.PEERS, 0)
     names = [row["model"] for row in found["models"]]
     assert {study.ENCODER, study.APART, study.BOOSTED, study.SIMPLE, study.PEERS, study.PEERS_ITEM} <= set(names)
+    tried = {model: rows[0]["tried"] for model, rows in found["rates"].items()}
+    assert tried["real"] == len(later.slates)
+    assert 1.4 < tried[study.BOOSTED] / tried["real"] < 2.8  # of two runs
     peers, item, floor = found["telling"]
     assert (peers["model"], item["model"], floor["model"]) == (study.PEERS, study.PEERS_ITEM, told.FLOOR)
     assert (peers["less"], peers["less_interval"]) == (0.0, [0.0, 0.0])

@@ -38,6 +38,7 @@ from slatewise.simulators.boosted_looks import Looks
 from slatewise.simulators.choice import NEVER
 from slatewise.simulators.examination import depth_log_chances
 from slatewise.simulators.hand_features import CHOICE_COLUMNS, ITEM_COLUMNS, RECENT, item_columns, learn_tables
+from slatewise.simulators.latest import latest
 from slatewise.simulators.occasions import Occasions
 from slatewise.simulators.priors import ASSUMED, LEARNED
 from slatewise.simulators.trail import Trail
@@ -251,6 +252,35 @@ def test_columns_are_counted_by_hand(log: ShopLog) -> None:
         assert not column[name][1].any(), name
 
 
+def test_how_many_items_a_slate_holds_tells_how_often_it_is_left_alone(log: ShopLog) -> None:
+    """Every other slate holds two items, and of the clicks on those of six most are lost."""
+    events = log.events[log.events["event"].isin([Event.CLICK.label, Event.IMPRESSION.label])]
+    events = events[events["slate_id"].notna()]
+    number = np.unique(events["slate_id"].astype(str), return_inverse=True)[1]
+    short, click = number % 2 == 0, (events["event"] == Event.CLICK.label).to_numpy()
+    lost = np.random.default_rng(0).random(number.max() + 1)[number] < 0.85
+    kept = np.where(short, events["position"].to_numpy() < 2, ~(click & lost))
+    odd = ShopLog(events[kept].reset_index(drop=True), log.catalogue, log.facts)
+    shopper = fit_boosted(odd, config=FitConfig(held_out=0.3, members=0))
+    held = odd.part(np.flatnonzero(latest(odd, 0.3)))
+    seen = shopper.foretell(held)
+    size = (seen.items > 0).sum(1)
+    told, happened = (seen.choices["fitted"][1].exp() * (seen.items > 0)).sum(1), (seen.clicked >= 0).double()
+    observed = {many: float(happened[size == many].mean()) for many in (2, 6)}
+    assert observed[2] > observed[6] + 0.03
+    for many, rate in observed.items():
+        assert float(told[size == many].mean()) == pytest.approx(rate, abs=0.02), many
+    histories = shopper.reset(torch.arange(4)).arrival
+    outside = {
+        many: shopper.choice_scores(
+            histories, torch.zeros(4, histories.items.shape[1], many, dtype=torch.int64)
+        ).outside
+        for many in (2, 6, 60)
+    }
+    assert (outside[6] > outside[2] + 0.5).all()
+    torch.testing.assert_close(outside[60], outside[6])  # longer ones than the log had are like its longest
+
+
 def test_an_item_dearer_than_usual_is_never_liked_more(boosted: BoostedShopper, later: ShopLog) -> None:
     looks = Looks.at(later, Occasions.of_slates(later.slates), boosted.model.own.tables)
     x = looks.offers(np.ones(len(looks.occasions))).x[:300]
@@ -281,6 +311,7 @@ def test_saving_and_loading_change_nothing(few: ShopLog, tmp_path: Path) -> None
     assert isinstance(
         fit(few, None, tmp_path / "shopper", family="boosted", config=config, inputs={"log": "abc"}), BoostedShopper
     )
+    assert read.model.usual_size == made.model.usual_size == pytest.approx(K)
     (tmp_path / "shopper" / "trees" / "member-1-choice.txt").write_text("half", encoding="utf-8")
     with pytest.raises(ArtefactError, match="not a readable shopper"):
         load_shopper(tmp_path / "shopper")
@@ -383,7 +414,14 @@ def test_trees_find_what_a_regression_cannot_and_stop_in_time() -> None:
     noise = rng.random(4_000) < 0.4
     idle = fit_hazard(x, noise, weight, item, late, 1, TreeConfig())
     assert idle.trees is None or len(idle.trees) < 30
-    assert grow(x, lambda z: (z, np.ones_like(z)), TreeConfig(), rounds=5, later=Later(x, lambda z: 0.0)) is None
+    later = Later(x, np.zeros_like, np.ones(len(x)))
+    assert grow(x, lambda z: (z, np.ones_like(z)), TreeConfig(), rounds=5, later=later) is None
+    assert len(later.told) == 1  # with nothing to split no tree grows
+    step = np.where(x[:, 0] > 0, 0.7, -0.2)
+    later = Later(x, lambda z: (z - step) ** 2, np.ones(len(x)))
+    found = grow(x, lambda z: (z - step, np.ones_like(z)), TreeConfig(), rounds=8, later=later)
+    assert found is not None
+    assert len(found) == 8 == int(np.argmin([losses.mean() for losses in later.told]))
 
 
 def test_settings_out_of_range_are_refused() -> None:

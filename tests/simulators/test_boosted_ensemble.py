@@ -8,11 +8,22 @@ import torch
 
 from slatewise.datasets import ShopLog
 from slatewise.datasets.known_shop import KnownShop, KnownShopConfig
+from slatewise.encoders.mean import MeanEncoder
+from slatewise.envs import ShopVectorEnv
 from slatewise.envs.doubt import Doubt
 from slatewise.envs.rewards import RewardMix
 from slatewise.errors import EvidenceError
 from slatewise.evaluation.judge import members_of
-from slatewise.simulators import BoostedShopper, FitConfig, KnownTruthShopper, Response, collect_log, fit_boosted
+from slatewise.simulators import (
+    BoostedShopper,
+    FitConfig,
+    KnownTruthShopper,
+    Response,
+    TreeConfig,
+    collect_log,
+    fit_boosted,
+)
+from slatewise.simulators.boosted_choice import Stopping
 from slatewise.testing import check_shopper, random_slates
 
 MEMBERS = 4
@@ -43,12 +54,21 @@ def test_members_are_other_fits_which_the_seed_repeats(log: ShopLog) -> None:
     assert not torch.equal(one[0].arrivals, one[1].arrivals)
 
 
-def test_members_have_as_many_trees_as_the_fit_and_share_its_pairs_of_items(small: BoostedShopper) -> None:
-    own = small.model.own
+def test_later_sessions_say_how_many_trees_to_grow_as_often_as_they_count() -> None:
+    losses = [np.array(row, np.float32) for row in ([1.0, 1.0, 1.0], [0.5, 0.9, 2.0], [0.9, 0.6, 0.3])]
+    stopping = Stopping(losses, np.array([0, 0, 2]))
+    assert stopping.rounds(np.array([1.0, 1.0, 1.0])) == 2
+    assert stopping.rounds(np.array([2.0, 9.0, 0.0])) == 1
+    assert stopping.rounds(np.array([0.0, 9.0, 0.0])) is None
+    assert Stopping([], np.array([0, 0, 2])).rounds(np.ones(3)) is None
+
+
+def test_members_have_numbers_of_trees_of_their_own_and_share_pairs_of_items(small: BoostedShopper) -> None:
+    own, many = small.model.own, [len(member.choice.trees or ()) for member in small.model.members]
     assert own.choice.trees is not None
+    assert len(set(many)) > 1
+    assert max(many) <= len(own.choice.trees) + TreeConfig().patience
     for member in small.model.members:
-        assert member.choice.trees is not None
-        assert len(member.choice.trees) == len(own.choice.trees)
         for name in ("price", "price_in_category", "category", "brand", "pairs", "alike"):
             assert torch.equal(getattr(member.tables, name), getattr(own.tables, name)), name
 
@@ -93,6 +113,62 @@ def test_a_missing_member_is_named(small: BoostedShopper) -> None:
         small.member(MEMBERS)
 
 
-def test_doubt_of_a_boosted_shopper_is_refused(small: BoostedShopper) -> None:
-    with pytest.raises(ValueError, match="doubt needs a shopper of the family transformer"):
-        Doubt.of(small, RewardMix.of("clicks_and_purchases"), 1.0)
+@torch.no_grad()
+def test_members_expect_what_their_shoppers_do(small: BoostedShopper) -> None:
+    state, slate = small.reset(torch.full((1,), 5)), small.model.own.tables.popularity[1:].topk(6).indices[None] + 1
+    expected = small.expect(state, slate)
+    assert expected.click.shape == (MEMBERS, 1)
+    assert float(expected.click.std(0)) > 0.003
+    assert (expected.cart <= expected.click).all()
+    assert (expected.purchase <= expected.cart).all()
+    for number in range(MEMBERS):
+        member = small.member(number)
+        many = member.reset(torch.full((20_000,), 5))  # the same arrival many times over, with the luck of other seeds
+        many.seed, many.trail = torch.arange(20_000), state.trail.rows(torch.zeros(20_000, dtype=torch.int64))
+        response, _ = member.respond(many, slate.expand(20_000, -1))
+        for name, happened in (
+            ("click", response.clicked >= 0),
+            ("cart", response.carted),
+            ("purchase", response.purchased),
+            ("revenue", response.revenue),
+        ):
+            seen = happened.double()
+            error = float(seen.std()) / 20_000**0.5
+            told = float(getattr(expected, name)[number, 0])
+            assert abs(float(seen.mean()) - told) < 4 * error, (name, number)
+    alone = small.member(2).expect(state, slate)
+    assert torch.equal(alone.revenue[0], expected.revenue[2])
+
+
+def test_asking_what_members_expect_changes_nothing_and_passes_over_empty_slots(small: BoostedShopper) -> None:
+    seeds, slate = torch.arange(8), random_slates(8, 6, small.n_items)
+    slate[:, 4:] = 0
+    state = small.reset(seeds)
+    expected = small.expect(state, slate)
+    response, _ = small.respond(state, slate)
+    again, _ = small.respond(small.reset(seeds), slate)
+    for one in fields(Response):
+        assert torch.equal(getattr(response, one.name), getattr(again, one.name)), one.name
+    shorter = small.expect(small.reset(seeds), slate[:, :4])
+    torch.testing.assert_close(shorter.click, expected.click)
+    torch.testing.assert_close(shorter.revenue, expected.revenue)
+    nothing = small.expect(small.reset(seeds), torch.zeros_like(slate))
+    assert not nothing.click.any()
+
+
+def test_what_members_disagree_by_has_a_price(small: BoostedShopper, log: ShopLog) -> None:
+    encoder = MeanEncoder.from_catalogue(log.catalogue)
+    slate = random_slates(16, 6, small.n_items).numpy()
+    rewards = []
+    for doubt in (0.0, 2.0):
+        env = ShopVectorEnv(16, small.ensemble(), encoder, 6, doubt=doubt)
+        env.reset(seed=3)
+        _, reward, *_, figures = env.step(slate)
+        rewards.append(reward)
+        assert (figures["doubt"] > 0).all()
+    np.testing.assert_allclose(rewards[1], rewards[0] - 2.0 * figures["doubt"])
+
+
+def test_doubt_without_an_ensemble_is_refused(small: BoostedShopper) -> None:
+    with pytest.raises(ValueError, match="doubt needs a fitted shopper with an ensemble"):
+        Doubt.of(small.member(0), RewardMix.of("clicks_and_purchases"), 1.0)

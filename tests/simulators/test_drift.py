@@ -25,10 +25,13 @@ from slatewise.simulators import (
     fit_shopper,
     load_shopper,
 )
-from slatewise.simulators.drift import HALF_LIVES, WITHIN, _compared, half_life_of
-from slatewise.simulators.features import ITEM_FEATURES, HalfLives, fading_columns, item_facts
+from slatewise.simulators.choice_fit import fit_choice, log_likelihood, settled
+from slatewise.simulators.drift import HALF_LIVES, WITHIN, _compared, faded, find_drift, half_life_of
+from slatewise.simulators.features import ITEM_FEATURES, HalfLives, Scaling, fading_columns, item_facts
 from slatewise.simulators.fit_family import fit
+from slatewise.simulators.learn import Strengths, learn_choice
 from slatewise.simulators.observed import Observed
+from slatewise.simulators.occasions import Occasions
 from slatewise.simulators.priors import ASSUMED, LEARNED
 from slatewise.simulators.trail import Trail
 
@@ -206,6 +209,28 @@ def test_saturation_that_fades_is_found_and_counts_older_slots_less(shop: KnownS
     assert found.model.own.choice.item[ITEM_FEATURES.index("category_shown")] < 0
     row = next(row for row in found.report["evidence"] if row["quantity"].startswith("half-life of saturation"))
     assert row["source"] == LEARNED
+
+
+def test_a_half_life_is_found_as_if_each_were_fitted_alone(fickle_log: ShopLog, encoder: MeanEncoder) -> None:
+    log, priors = fickle_log.part(np.arange(150)), Priors()
+    occasions, n = Occasions.of_slates(log.slates), log.catalogue.n_items
+    learned = learn_choice(log, occasions, encoder, priors, Strengths(1.0, 0.5, 0.3))
+    seen = occasions.replay(log, encoder, learned.facts, learned.scaling.bend)
+    filled = torch.from_numpy(occasions.items > 0)
+    scaling = Scaling.of(seen.raw, filled, learned.scaling.bend)
+    lasts = fit_choice(occasions.data(seen, scaling), learned.prior, n)
+    ground = log, occasions, learned.facts, seen, scaling, np.arange(len(occasions)), learned.prior, lasts
+    found = find_drift("interests", *ground, priors)
+    assert found.best < math.inf
+    told = []
+    for half_life in (found.best, math.inf):
+        half_lives = HalfLives(half_life)
+        faded(seen, log, occasions, learned.facts, half_lives)
+        data = occasions.data(seen, Scaling.of(seen.raw, filled, learned.scaling.bend, half_lives))
+        alone = fit_choice(data, settled(learned.prior, lasts), n, errors=False, rounds=1)
+        told.append(float(log_likelihood(alone.weights, data).sum()))
+    assert found.gain == pytest.approx(told[0] - told[1], abs=0.05)
+    assert found.gain > 1
 
 
 def test_a_gain_that_one_shopper_makes_is_no_drift() -> None:

@@ -92,7 +92,7 @@ def test_how_far_shoppers_look_is_found_within_its_interval(fitted: FittedShoppe
 def test_popular_slates_are_clicked_at_the_rate_assumed(fitted: FittedShopper, log: ShopLog) -> None:
     assert all_clicked(log)
     early = log.part(np.argsort(log.sessions["start"].to_numpy(), kind="stable")[: round(0.8 * len(log))]).slates
-    popularity = shown_popularity(early.items, early.clicked, np.ones(len(early)), log.catalogue.n_items)
+    popularity = shown_popularity(early.items, early.clicked, log.catalogue.n_items)
     best = 1 + np.argsort(-popularity[1:])[None, :K]
     assert places_clicked(fitted, best)[0] == pytest.approx(RATE, abs=0.01)
     rows = {row["quantity"]: row for row in fitted.report["evidence"]}

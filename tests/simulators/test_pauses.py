@@ -39,6 +39,7 @@ TRUE = Pauses(
     pace=torch.tensor(0.6),
     aside=torch.tensor([0.2, 1.0, 2.5]),
 )
+FIRST = "time on a visit's first slate, over that on others"
 PACE = "how far shoppers differ in pace (sd of log seconds)"
 
 
@@ -78,11 +79,11 @@ def boosted(log: ShopLog) -> BoostedShopper:
     return fit_boosted(log, config=FitConfig(held_out=0))
 
 
-def paced(shopper: FittedShopper | BoostedShopper) -> FittedShopper | BoostedShopper:
-    """The shopper with the law above."""
+def paced(shopper: FittedShopper | BoostedShopper, law: Pauses = TRUE) -> FittedShopper | BoostedShopper:
+    """The shopper with another law."""
     if isinstance(shopper, FittedShopper):
-        return FittedShopper(replace(shopper.model, own=replace(shopper.model.own, dwell=TRUE)), shopper.encoder)
-    return BoostedShopper(replace(shopper.model, own=replace(shopper.model.own, dwell=TRUE)))
+        return FittedShopper(replace(shopper.model, own=replace(shopper.model.own, dwell=law)), shopper.encoder)
+    return BoostedShopper(replace(shopper.model, own=replace(shopper.model.own, dwell=law)))
 
 
 @pytest.mark.parametrize("pace", [0.3, 0.6, 1.0])
@@ -150,6 +151,40 @@ def test_pauses_foretold_from_earlier_ones_are_as_likely_as_said() -> None:
     assert float((told - alone).mean()) > 0.05
     first = torch.from_numpy(np.unique(session.numpy(), return_index=True)[1])
     torch.testing.assert_close(told[first], alone[first])
+
+
+@pytest.mark.parametrize("adds", [0.4, -0.3])
+def test_what_a_first_slate_adds_is_found_again(adds: float) -> None:
+    seconds, outcome, session = drawn(TRUE, 500, 8)
+    first = np.append(True, session[1:] != session[:-1])
+    seconds = np.where(first, seconds * np.exp(adds), seconds)
+    given = outcome, session, np.ones(len(session)), Priors(), 20
+    found = learn_pauses(seconds, *given, first=first)
+    row = found.evidence[2]
+    assert (row.quantity, row.source) == (FIRST, LEARNED)
+    assert row.low < np.exp(adds) < row.high < 1.3 * row.low
+    assert float(found.pauses.first) == pytest.approx(adds, abs=0.15)
+    told, below = found.pauses.foretold(*map(torch.from_numpy, (session, seconds, outcome, first)))
+    assert kstest(below.numpy(), "uniform").pvalue > 0.01
+    without, _ = learn_pauses(seconds, *given).pauses.foretold(*map(torch.from_numpy, (session, seconds, outcome)))
+    assert float((told - without).mean()) > 0.003
+    for alike in (np.zeros_like(first), np.ones_like(first)):
+        same = learn_pauses(seconds, *given, first=alike)
+        assert float(same.pauses.first) == 0
+        assert len(same.evidence) == 2
+
+
+@pytest.mark.parametrize("family", ["fitted", "boosted"])
+def test_a_first_slate_takes_its_own_time(family: str, request: pytest.FixtureRequest) -> None:
+    shopper = paced(request.getfixturevalue(family))
+    longer = paced(shopper, replace(TRUE, first=torch.tensor(0.5)))
+    one, other = shopper.reset(torch.arange(64)), longer.reset(torch.arange(64))
+    for turn, adds in enumerate((0.5, 0.0, 0.0)):
+        slate = random_slates(64, 6, shopper.n_items, seed=turn)
+        usual, one = shopper.respond(one, slate)  # pyright: ignore[reportArgumentType]
+        found, other = longer.respond(other, slate)  # pyright: ignore[reportArgumentType]
+        torch.testing.assert_close(found.dwell.log(), usual.dwell.log() + adds, atol=1e-4, rtol=0)
+        other.gap, one.gap = one.gap.clone(), one.gap.clone()
 
 
 @pytest.mark.parametrize("family", ["fitted", "boosted"])

@@ -190,11 +190,22 @@ def test_slots_draw_by_place_and_by_item() -> None:
 def test_popularity_counts_what_places_are_worth_and_no_own_views() -> None:
     # Place 1 brings a click in half of the slates, place 2 never: item 2, shown below, gains nothing by it.
     items, clicked = np.array([[1, 2], [1, 2], [3, 1], [3, 2]]), np.array([0, -1, 0, -1])
-    table = shown_popularity(items, clicked, np.ones(4), n_items=3)
+    table = shown_popularity(items, clicked, n_items=3)
     mean = (1 + 0 + 1) / 3
-    np.testing.assert_allclose(table, [0, *np.log(np.array([6.0, 5.0, 6.0]) / (mean + 5))], rtol=1e-6)
+    np.testing.assert_allclose(
+        table, [0, np.log(6 / (mean + 5)), np.log(5 / (mean + 5)), np.log(6 / (mean + 5))], rtol=1e-6
+    )
+    often, rows = np.array([2.0, 0.0, 1.0, 1.0]), [0, 0, 2, 3]
+    np.testing.assert_allclose(
+        shown_popularity(items, clicked, n_items=3, weight=often),
+        shown_popularity(items[rows], clicked[rows], n_items=3),
+    )
     viewer, viewed = np.array([0, 0, 1]), np.array([1, 2, 1])
-    whole = viewed_popularity(viewed, np.ones(3), n_items=2)
+    np.testing.assert_allclose(
+        viewed_popularity(viewed, n_items=2, weight=np.array([1.0, 3.0, 0.0])),
+        viewed_popularity(np.array([1, 2, 2, 2]), n_items=2),
+    )
+    whole = viewed_popularity(viewed, n_items=2)
     np.testing.assert_allclose(whole, [0, np.log(7 / 6.5), np.log(6 / 6.5)], rtol=1e-6)
-    rest = without_own_views(np.array([0, 1]), np.array([[1, 2], [1, 2]]), viewer, viewed, np.ones(3), n_items=2)
+    rest = without_own_views(np.array([0, 1]), np.array([[1, 2], [1, 2]]), viewer, viewed, n_items=2)
     np.testing.assert_allclose(rest, np.log(np.array([[6, 5], [6, 6]]) / 6.5), rtol=1e-6)

@@ -209,7 +209,8 @@ def train_step(
     from ..encoders import load_encoder
     from ..envs.rewards import RewardMix
     from ..envs.sb3 import SB3Bridge
-    from ..simulators import FittedShopper, load_shopper
+    from ..simulators import load_shopper
+    from ..simulators.members import Expects
 
     encoder, shopper = load_encoder(encoder_folder), load_shopper(shopper_folder)
     available = ShopLog.load(log_folder).catalogue.available
@@ -217,10 +218,9 @@ def train_step(
     with checked():
         RewardMix.of(reward)
         check_slate_size(k, available)
-        if doubt is not None and (not isinstance(shopper, FittedShopper) or shopper.members < 2):
+        if doubt is not None and (not isinstance(shopper, Expects) or shopper.members < 2):
             raise ValueError(
-                f"{shopper_folder} has no ensemble that can doubt; fit --family transformer with --members, or leave "
-                "--doubt out"
+                f"{shopper_folder} has no ensemble that can doubt; fit with --members, or leave --doubt out"
             )
     parts = {"shopper": shopper, "encoder": encoder, "k": k, "reward": reward, "available": available}
     told = {} if doubt is None else {"doubt": doubt}
