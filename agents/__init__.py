@@ -2,7 +2,9 @@
 
 from .artefact import LearnedPolicy, load_agent, load_agents, save_agent, train
 from .baselines import ItemKNNPolicy, MyopicPolicy, NextItemPolicy, PopularPolicy, RandomPolicy
-from .dqn import DQNConfig, SlateDQN
+from .click_model import ShopperClicks
+from .dqn import SlateDQN
+from .dqn_config import DQNConfig
 from .learning import DivergedError
 from .ppo import PPOConfig, SlatePPO
 from .scorers import SlateScorer
@@ -18,6 +20,7 @@ __all__ = [
     "PPOConfig",
     "PopularPolicy",
     "RandomPolicy",
+    "ShopperClicks",
     "SlateDQN",
     "SlatePPO",
     "SlateScorer",

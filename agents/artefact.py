@@ -28,7 +28,8 @@ from ..datasets.artefact import building, is_finished, read_config, write_json
 from ..datasets.tokens import Floats, Ints
 from ..errors import ArtefactError
 from .checkpoint import Checkpoints, Curve, restore
-from .dqn import DQNConfig, SlateDQN
+from .dqn import SlateDQN
+from .dqn_config import DQNConfig
 from .plackett_luce import sample_slates, seeded
 from .ppo import PPOConfig, SlatePPO
 from .replay import state_of
