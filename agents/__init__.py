@@ -1,22 +1,30 @@
 """Agents: learners and recommenders that fill slates, all with the same `predict`. They know spaces, not envs."""
 
 from .artefact import LearnedPolicy, load_agent, load_agents, save_agent, train
+from .bandits import LinUCBPolicy, ThompsonPolicy
 from .baselines import ItemKNNPolicy, MyopicPolicy, NextItemPolicy, PopularPolicy, RandomPolicy
 from .click_model import ShopperClicks
 from .dqn import SlateDQN
 from .dqn_config import DQNConfig
 from .learning import DivergedError
+from .logged import LoggedPolicy
+from .oracle import OraclePolicy
 from .ppo import PPOConfig, SlatePPO
 from .scorers import SlateScorer
+from .similar import LastItemPolicy
 from .slate_choice import best_slate
 
 __all__ = [
     "DQNConfig",
     "DivergedError",
     "ItemKNNPolicy",
+    "LastItemPolicy",
     "LearnedPolicy",
+    "LinUCBPolicy",
+    "LoggedPolicy",
     "MyopicPolicy",
     "NextItemPolicy",
+    "OraclePolicy",
     "PPOConfig",
     "PopularPolicy",
     "RandomPolicy",
@@ -24,6 +32,7 @@ __all__ = [
     "SlateDQN",
     "SlatePPO",
     "SlateScorer",
+    "ThompsonPolicy",
     "best_slate",
     "load_agent",
     "load_agents",

@@ -20,7 +20,7 @@ from .slate_choice import ITERATIONS, best_slate
 Slates = tuple[Ints, None]
 
 
-class _Ranking:
+class Ranking:
     """Fills slates with the items of the highest scores. Subclasses give `scores`."""
 
     def __init__(self, k: int, available: ArrayLike) -> None:
@@ -53,7 +53,7 @@ class RandomPolicy:
     """Slates drawn uniformly among the available items, without repeats."""
 
     def __init__(self, available: ArrayLike, k: int, seed: int = 0) -> None:
-        self._ranking = _Ranking(k, available)
+        self._ranking = Ranking(k, available)
         self.k, self.rng = k, np.random.default_rng(seed)
 
     def reseed(self, seed: int) -> None:
@@ -69,7 +69,7 @@ class RandomPolicy:
         return top_slates(np.where(self._ranking.available, noise, -np.inf), self.k), None
 
 
-class PopularPolicy(_Ranking):
+class PopularPolicy(Ranking):
     """The items most often touched in the log; with `categories`, those of the category touched last come first.
 
     Args:
@@ -108,7 +108,7 @@ class PopularPolicy(_Ranking):
         return score.astype(np.float32)
 
 
-class ItemKNNPolicy(_Ranking):
+class ItemKNNPolicy(Ranking):
     """Items that sessions of the log hold together with what this shopper touched, the latest counting most.
 
     Args:
@@ -194,7 +194,7 @@ def item_similarity(tokens: Tokens, n_items: int, *, neighbours: int = 100, shri
     return sparse.csr_matrix((near[best], (pairs.row[best], pairs.col[best])), shape=(n_items + 1, n_items + 1))
 
 
-class NextItemPolicy(_Ranking):
+class NextItemPolicy(Ranking):
     """The encoder's own ranking, `state . item vector`: what the shopper is expected to touch next.
 
     Args:
@@ -246,7 +246,7 @@ class MyopicPolicy:
     ) -> None:
         if value not in ("click", "purchase", "revenue"):
             raise ValueError(f"value must be 'click', 'purchase' or 'revenue', got {value!r}")
-        ranking = _Ranking(k, np.ones(shopper.n_items + 1) if available is None else available)
+        ranking = Ranking(k, np.ones(shopper.n_items + 1) if available is None else available)
         self.k, self.shopper, self.value = k, shopper, value
         self.available = torch.from_numpy(ranking.available).to(shopper.device)
         looked, self._slots = shopper.looked(k).sort(descending=True, stable=True)
