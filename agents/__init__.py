@@ -8,6 +8,9 @@ from .dqn import SlateDQN
 from .dqn_config import DQNConfig
 from .learning import DivergedError
 from .logged import LoggedPolicy
+from .offline import OfflineAgent
+from .offline_data import LoggedSlates
+from .offline_losses import BCConfig, ReinforceConfig
 from .oracle import OraclePolicy
 from .ppo import PPOConfig, SlatePPO
 from .scorers import SlateScorer
@@ -15,6 +18,7 @@ from .similar import LastItemPolicy
 from .slate_choice import best_slate
 
 __all__ = [
+    "BCConfig",
     "DQNConfig",
     "DivergedError",
     "ItemKNNPolicy",
@@ -22,12 +26,15 @@ __all__ = [
     "LearnedPolicy",
     "LinUCBPolicy",
     "LoggedPolicy",
+    "LoggedSlates",
     "MyopicPolicy",
     "NextItemPolicy",
+    "OfflineAgent",
     "OraclePolicy",
     "PPOConfig",
     "PopularPolicy",
     "RandomPolicy",
+    "ReinforceConfig",
     "ShopperClicks",
     "SlateDQN",
     "SlatePPO",

@@ -30,14 +30,24 @@ from ..errors import ArtefactError
 from .checkpoint import Checkpoints, Curve, restore
 from .dqn import SlateDQN
 from .dqn_config import DQNConfig
-from .plackett_luce import sample_slates, seeded
+from .learning import predicted
+from .offline import OfflineAgent
+from .offline_losses import BCConfig, ReinforceConfig
+from .plackett_luce import seeded
 from .ppo import PPOConfig, SlatePPO
 from .replay import state_of
 from .scorers import SCORERS, SlateScorer
 
 Progress = Callable[[int, int, str], None]
 AgentConfig = PPOConfig | DQNConfig
-ALGORITHMS: dict[type[Any], str] = {PPOConfig: "ppo", DQNConfig: "dqn"}
+ALGORITHMS: dict[type[Any], str] = {
+    PPOConfig: "ppo",
+    DQNConfig: "dqn",
+    BCConfig: "bc",
+    ReinforceConfig: "reinforce",
+}
+OFFLINE = ("bc", "reinforce")
+"""Algorithms that learn from a log alone, and never met a simulator."""
 _ITEMS = ("item_vectors", "available")
 
 
@@ -64,7 +74,6 @@ class LearnedPolicy:
         """(B, N + 1) scores of a batch of observations; also Plackett-Luce logits."""
         return self.scorer(torch.as_tensor(state_of(observation), dtype=torch.float32)).numpy()
 
-    @torch.no_grad()
     def predict(
         self, observation: Any, state: Any = None, episode_start: Any = None, deterministic: bool = True
     ) -> tuple[Ints, None]:
@@ -77,10 +86,7 @@ class LearnedPolicy:
             deterministic: the greedy slate; otherwise one drawn by Plackett-Luce on the scores.
         """
         del state, episode_start
-        states = torch.as_tensor(state_of(observation), dtype=torch.float32)
-        scores = self.scorer(states.reshape(-1, self.scorer.dim))
-        slates = scores.topk(self.k, dim=1).indices if deterministic else sample_slates(scores, self.k, self._generator)
-        return slates.reshape(*states.shape[:-1], self.k).numpy(), None
+        return predicted(self.scorer, observation, None if deterministic else self._generator), None
 
 
 def train(
@@ -181,7 +187,7 @@ def _learn(
 
 
 def save_agent(
-    algorithm: SlatePPO | SlateDQN,
+    algorithm: SlatePPO | SlateDQN | OfflineAgent,
     out: str | Path,
     *,
     settings: Mapping[str, Any] | None = None,
@@ -194,7 +200,10 @@ def save_agent(
     Raises:
         ArtefactError: `out` exists and `force` is not set.
     """
-    name = "ppo" if isinstance(algorithm, SlatePPO) else "dqn"
+    if isinstance(algorithm, OfflineAgent):
+        name = ALGORITHMS[type(algorithm.config)]
+    else:
+        name = "ppo" if isinstance(algorithm, SlatePPO) else "dqn"
     seed = algorithm.seed or 0
     plan = {"algorithm": name, "seeds": [seed], "timesteps": algorithm.num_timesteps, **(settings or {})}
     with building(Path(out), "agent", plan, inputs, force=force) as draft:
