@@ -11,6 +11,7 @@ from .logged import LoggedPolicy
 from .offline import OfflineAgent
 from .offline_data import LoggedSlates
 from .offline_losses import BCConfig, ReinforceConfig
+from .offline_train import train_offline
 from .oracle import OraclePolicy
 from .ppo import PPOConfig, SlatePPO
 from .scorers import SlateScorer
@@ -45,4 +46,5 @@ __all__ = [
     "load_agents",
     "save_agent",
     "train",
+    "train_offline",
 ]

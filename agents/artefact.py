@@ -28,7 +28,7 @@ from ..datasets.artefact import building, is_finished, read_config, write_json
 from ..datasets.tokens import Floats, Ints
 from ..errors import ArtefactError
 from .checkpoint import Checkpoints, Curve, restore
-from .dqn import SlateDQN
+from .dqn import ClickModel, SlateDQN
 from .dqn_config import DQNConfig
 from .learning import predicted
 from .offline import OfflineAgent
@@ -102,6 +102,7 @@ def train(
     settings: Mapping[str, Any] | None = None,
     facts: Mapping[str, Any] | None = None,
     checkpoint_every: int = 20_000,
+    click_model: ClickModel | None = None,
     force: bool = False,
     progress: Progress | None = None,
 ) -> list[LearnedPolicy]:
@@ -123,6 +124,7 @@ def train(
         settings: what else decides the result: env, reward, slots.
         facts: figures to keep.
         checkpoint_every: slates between checkpoints.
+        click_model: for `DQNConfig(choice="shopper")`, see `DQNConfig.build`.
         force: train anew over a finished folder.
         progress: told (slates shown, of all seeds together, words).
 
@@ -148,12 +150,15 @@ def train(
             folder.mkdir(exist_ok=True)
             env = make_env(seed)
             try:
-                agent = config.build(env, item_vectors=item_vectors, available=available, seed=seed)
+                parts: dict[str, Any] = {"item_vectors": item_vectors, "available": available, "seed": seed}
+                if click_model is not None:
+                    parts["click_model"] = click_model
+                agent = config.build(env, **parts)
                 told = _teller(progress, place * total_timesteps, every, f"{algorithm}, seed {seed}")
                 _learn(agent, folder, seed, total_timesteps, checkpoint_every, told)
             finally:
                 env.close()
-            _write_description(draft.folder, agent.scorer, algorithm, seeds)
+            write_description(draft.folder, agent.scorer, algorithm, seeds)
         draft.facts.update(facts or {})
         draft.facts["learning"] = {str(seed): _end_of_curve(draft.folder / f"seed-{seed}") for seed in seeds}
     return load_agents(out)
@@ -177,7 +182,7 @@ def _learn(
     if agent.num_timesteps < total:
         callbacks = [curve, Checkpoints(checkpoint, curve, checkpoint_every, told)]
         agent.learn(total - agent.num_timesteps, callback=callbacks, reset_num_timesteps=False, log_interval=10**9)
-    _save_weights(agent.scorer, folder / "policy.safetensors")
+    save_weights(agent.scorer, folder / "policy.safetensors")
     curve.write(folder / "curve.csv")
     # Written last: its presence says that the seed is done.
     write_json(
@@ -209,9 +214,9 @@ def save_agent(
     with building(Path(out), "agent", plan, inputs, force=force) as draft:
         folder = draft.folder / f"seed-{seed}"
         folder.mkdir(exist_ok=True)
-        _save_weights(algorithm.scorer, folder / "policy.safetensors")
+        save_weights(algorithm.scorer, folder / "policy.safetensors")
         write_json(folder / "seed.json", {"seed": seed, "timesteps": algorithm.num_timesteps})
-        _write_description(draft.folder, algorithm.scorer, name, [seed])
+        write_description(draft.folder, algorithm.scorer, name, [seed])
         draft.facts.update(facts or {})
     return load_agent(out)
 
@@ -247,14 +252,16 @@ def load_agent(folder: str | Path, seed: int | None = None) -> LearnedPolicy:
     return LearnedPolicy(scorer, name=config["algorithm"], seed=int(seed))
 
 
-def _save_weights(scorer: SlateScorer, path: Path) -> None:
+def save_weights(scorer: SlateScorer, path: Path) -> None:
+    """Write a scorer's weights, items apart, replacing the file in one step."""
     weights = {name: part.cpu().contiguous() for name, part in scorer.state_dict().items() if name not in _ITEMS}
     fresh = path.with_name(path.name + ".new")
     save_file(weights, fresh)
     os.replace(fresh, path)
 
 
-def _write_description(folder: Path, scorer: SlateScorer, algorithm: str, seeds: list[int]) -> None:
+def write_description(folder: Path, scorer: SlateScorer, algorithm: str, seeds: list[int]) -> None:
+    """Write what is common to all seeds: items, and how to make the scorer again."""
     save_file({name: getattr(scorer, name).cpu().contiguous() for name in _ITEMS}, folder / "items.safetensors")
     kind = {"kind": scorer.kind, "settings": scorer.settings()}
     write_json(folder / "config.json", {"algorithm": algorithm, "k": scorer.k, "seeds": seeds, "scorer": kind})
