@@ -14,6 +14,7 @@ from .offline_losses import BCConfig, ReinforceConfig
 from .offline_train import train_offline
 from .oracle import OraclePolicy
 from .ppo import PPOConfig, SlatePPO
+from .rules import RuledPolicy, SlateRules
 from .scorers import SlateScorer
 from .similar import LastItemPolicy
 from .slate_choice import best_slate
@@ -36,9 +37,11 @@ __all__ = [
     "PopularPolicy",
     "RandomPolicy",
     "ReinforceConfig",
+    "RuledPolicy",
     "ShopperClicks",
     "SlateDQN",
     "SlatePPO",
+    "SlateRules",
     "SlateScorer",
     "ThompsonPolicy",
     "best_slate",
