@@ -8,7 +8,6 @@ from torch import Tensor
 
 from ..datasets.tokens import Ints
 from ..errors import SlatewiseError
-from .plackett_luce import sample_slates
 from .replay import state_of
 from .scorers import SlateScorer
 
@@ -69,6 +68,5 @@ def predicted(scorer: SlateScorer, observation: Any, generator: torch.Generator 
         (B, K) int64, or (K,) for one row.
     """
     states = torch.as_tensor(state_of(observation), dtype=torch.float32, device=scorer.item_vectors.device)
-    scores = scorer(states.reshape(-1, scorer.dim))
-    slates = scores.topk(scorer.k, dim=1).indices if generator is None else sample_slates(scores, scorer.k, generator)
+    slates = scorer.slates(states.reshape(-1, scorer.dim), generator, exact=True)
     return slates.reshape(*states.shape[:-1], scorer.k).cpu().numpy()

@@ -198,7 +198,7 @@ class RuledPolicy:
     def _best(self, scorer: SlateQScorer, rows: Tensor) -> Tensor:
         utility, gain = scorer.choice(rows, scorer.item_vectors), scorer.gain(rows, scorer.item_vectors)
         allowed = self._allowed.expand(len(rows), -1)
-        items = scorer.candidates(rows)
+        items = scorer.candidates(rows, exact=True)
         if items is not None:
             allowed = torch.zeros_like(allowed).scatter(1, items, True) & allowed
         best = best_slate(utility, gain, scorer.outside(rows), scorer.place, allowed, pick=self.pick)
