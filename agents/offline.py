@@ -6,7 +6,7 @@ Shapes: B slates of a batch, K slots, N items, M items sampled, D width of state
 import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
+from ..datasets.tokens import Floats
 from .checkpoint import Curve, restore, save
 from .learning import check_finite, check_settings, predicted
 from .offline_data import LoggedSlates
@@ -71,8 +72,7 @@ class OfflineAgent:
         shape |= {"scale": config.scale, "max_candidates": config.max_candidates}
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            estimate = config.reads_behaviour and config.behaviour == "estimated"
-            self.policy = OfflinePolicy(shape, config.learning_rate, estimate=estimate).to(device)
+            self.policy = OfflinePolicy(shape, config.learning_rate, estimate=config.estimates).to(device)
         self.scorer.set_items(vectors, available)
         if self.policy.behaviour is not None:
             self.policy.behaviour.set_items(vectors)
@@ -81,7 +81,7 @@ class OfflineAgent:
         self.figures: dict[str, float] = {}
         self._rng, self._generator = np.random.default_rng(seed), seeded(seed, device)
         self._rows = config.rows(data)
-        self._returns = data.returns(config.gamma)
+        self._returns = config.credit(data)
         # So that one learning rate serves rewards in clicks and in euros.
         self._unit = float(np.abs(self._returns[self._rows]).mean()) or 1.0
 
@@ -221,19 +221,20 @@ class OfflineConfig:
     """What `state . item` is multiplied by at first."""
     max_candidates: int = 2_000
     """Above this many items, slates are made of so many nearest the state; see `SlateScorer`."""
-    gamma: float = 0.0
-    """Discount per slate of what a slate is credited with; 0: what it earned itself."""
-    behaviour: Literal["logged", "estimated"] = "logged"
-    """Where the chances of the logging policy come from, for learners that correct for it."""
-
-    reads_behaviour = False
 
     def __post_init__(self) -> None:
         sizes = dict.fromkeys(("batch_size", "sampled", "hidden", "max_candidates"), (1, np.inf))
-        limits = {**sizes, "learning_rate": (1e-9, 1), "scale": (1e-6, 1e3), "gamma": (0, 1)}
+        limits = {**sizes, "learning_rate": (1e-9, 1), "scale": (1e-6, 1e3)}
         check_settings(self, {**limits, "max_grad_norm": (0, np.inf)})
-        if self.behaviour not in ("logged", "estimated"):
-            raise ValueError(f"behaviour must be 'logged' or 'estimated', got {self.behaviour!r}")
+
+    @property
+    def estimates(self) -> bool:
+        """Whether a second scorer stands for the logging policy."""
+        return False
+
+    def credit(self, data: LoggedSlates) -> Floats:
+        """(S,) what each logged slate is credited with."""
+        return data.rewards
 
     def build(
         self,

@@ -5,13 +5,16 @@ Shapes: B slates of a batch, K slots, M items sampled.
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..datasets.tokens import Floats
 from ..errors import EvidenceError
+from .learning import check_settings
 from .offline import LoggedBatch, OfflineConfig, OfflinePolicy, slot_log_probs_of
 from .offline_data import LoggedSlates
 
@@ -61,6 +64,8 @@ class ReinforceConfig(OfflineConfig):
 
     gamma: float = 0.9
     """Discount per slate of the rewards that a click is credited with, in [0, 1]."""
+    behaviour: Literal["logged", "estimated"] = "logged"
+    """Where the chances of the logging policy come from: the log, or a scorer that clones it (Chen et al. 2019)."""
     cap: float = math.exp(3)
     """Largest ratio of chances that counts (Chen et al. 2019: e^3)."""
     top_k: bool = True
@@ -70,14 +75,24 @@ class ReinforceConfig(OfflineConfig):
     """Logged slates from which an estimated logging policy is learnt before the policy is. (Chen et al. learn both at
     once; the policy then settled on what was shown most before the chances were known.)"""
 
-    reads_behaviour = True
-
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_settings(self, {"gamma": (0, 1)})
+        if self.behaviour not in ("logged", "estimated"):
+            raise ValueError(f"behaviour must be 'logged' or 'estimated', got {self.behaviour!r}")
         if self.cap <= 0:
             raise ValueError(f"cap must be above 0, got {self.cap}")
         if self.clone_first < 0:
             raise ValueError(f"clone_first must be at least 0, got {self.clone_first}")
+
+    @property
+    def estimates(self) -> bool:
+        """Whether the logging policy is estimated."""
+        return self.behaviour == "estimated"
+
+    def credit(self, data: LoggedSlates) -> Floats:
+        """(S,) discounted rewards from each slate on."""
+        return data.returns(self.gamma)
 
     def rows(self, data: LoggedSlates) -> NDArray[np.int64]:
         """Slates that were clicked, and with them all where the logging policy is estimated from them."""
