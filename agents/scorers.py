@@ -75,10 +75,10 @@ class PairScorer(nn.Module):
         # The graph that is served scores one shopper's candidates, and cannot branch on how many shoppers there are.
         if torch.compiler.is_exporting() or items.numel() < table.shape[0]:
             rows = table[items]
-            features, bias = self.item_tower(rows), self.bias(rows)
-        else:  # the towers see each item once, not once a shopper
-            features, bias = self.item_tower(table)[items], self.bias(table)[items]
-        return torch.einsum("bd,bcd->bc", self._query(state), features) + bias
+            return torch.einsum("bd,bcd->bc", self._query(state), self.item_tower(rows)) + self.bias(rows)
+        # Many shoppers share candidates: the towers see each item once, and no (B, C, D) table is ever made.
+        different, column = items.unique(return_inverse=True)
+        return self(state, table[different]).gather(1, column)
 
     def _query(self, state: Tensor) -> Tensor:
         return self.state_tower(state) * torch.exp(self.log_scale)
