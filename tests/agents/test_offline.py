@@ -8,10 +8,19 @@ import numpy as np
 import pytest
 import torch
 
-from slatewise.agents import BCConfig, LoggedSlates, OfflineAgent, ReinforceConfig, load_agent, save_agent
+from slatewise.agents import (
+    BCConfig,
+    LoggedSlates,
+    OfflineAgent,
+    ReinforceConfig,
+    load_agent,
+    save_agent,
+    train_offline,
+)
 from slatewise.agents.offline import slot_log_probs_of
 from slatewise.agents.offline_losses import click_weights
 from slatewise.agents.plackett_luce import seeded, slot_log_probs
+from slatewise.datasets.artefact import read_config
 from slatewise.datasets.known_shop import KnownShop, KnownShopConfig
 from slatewise.encoders import MeanEncoder
 from slatewise.errors import ArtefactError, EvidenceError
@@ -198,3 +207,34 @@ def test_what_a_log_cannot_tell_is_refused(shop_log: Any) -> None:
 def test_settings_out_of_range_are_named(settings: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(settings))):
         ReinforceConfig(**settings)
+
+
+class KilledError(Exception):
+    """Stands for a kill."""
+
+
+def test_a_killed_training_keeps_its_finished_seeds_and_a_finished_one_is_read_back(tmp_path: Path) -> None:
+    out, data, later = tmp_path / "agent", log_of(600), log_of(300, seed=1)
+    settings: dict[str, Any] = {"config": BCConfig(hidden=8), "item_vectors": VECTORS, "seeds": (3, 5), "later": later}
+    settings |= {"total_timesteps": 2_000, "k": 3}
+
+    def killed_in_the_second(done: int, total: int, words: str) -> None:
+        assert total == 4_000
+        if done > 3_000:
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        train_offline(data, out, **settings, progress=killed_in_the_second)
+    told: list[int] = []
+    agents = train_offline(data, out, **settings, progress=lambda done, *_: told.append(done))
+    assert min(told) > 2_000  # the first seed was finished
+    assert [agent.seed for agent in agents] == [3, 5]
+    assert agents[0].predict(VECTORS[3:5])[0].shape == (2, 3)
+    learning = read_config(out, "agent")["slatewise_artefact"]["facts"]["learning"]
+    assert learning["3"]["later_log_likelihood"] < 0
+    again = train_offline(data, out, **settings, progress=lambda *_: pytest.fail("trained again"))
+    np.testing.assert_array_equal(again[1].predict(VECTORS)[0], agents[1].predict(VECTORS)[0])
+    with pytest.raises(ArtefactError, match="total_timesteps"):
+        train_offline(data, out, **{**settings, "total_timesteps": 999})
+    with pytest.raises(ValueError, match="seeds"):
+        train_offline(data, out, **{**settings, "seeds": (1, 1)})
