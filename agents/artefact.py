@@ -28,15 +28,26 @@ from ..datasets.artefact import building, is_finished, read_config, write_json
 from ..datasets.tokens import Floats, Ints
 from ..errors import ArtefactError
 from .checkpoint import Checkpoints, Curve, restore
-from .dqn import DQNConfig, SlateDQN
-from .plackett_luce import sample_slates, seeded
+from .dqn import ClickModel, SlateDQN
+from .dqn_config import DQNConfig
+from .learning import predicted
+from .offline import OfflineAgent
+from .offline_losses import BCConfig, ReinforceConfig
+from .plackett_luce import seeded
 from .ppo import PPOConfig, SlatePPO
 from .replay import state_of
 from .scorers import SCORERS, SlateScorer
 
 Progress = Callable[[int, int, str], None]
 AgentConfig = PPOConfig | DQNConfig
-ALGORITHMS: dict[type[Any], str] = {PPOConfig: "ppo", DQNConfig: "dqn"}
+ALGORITHMS: dict[type[Any], str] = {
+    PPOConfig: "ppo",
+    DQNConfig: "dqn",
+    BCConfig: "bc",
+    ReinforceConfig: "reinforce",
+}
+OFFLINE = ("bc", "reinforce")
+"""Algorithms that learn from a log alone, and never met a simulator."""
 _ITEMS = ("item_vectors", "available")
 
 
@@ -63,7 +74,6 @@ class LearnedPolicy:
         """(B, N + 1) scores of a batch of observations; also Plackett-Luce logits."""
         return self.scorer(torch.as_tensor(state_of(observation), dtype=torch.float32)).numpy()
 
-    @torch.no_grad()
     def predict(
         self, observation: Any, state: Any = None, episode_start: Any = None, deterministic: bool = True
     ) -> tuple[Ints, None]:
@@ -76,10 +86,7 @@ class LearnedPolicy:
             deterministic: the greedy slate; otherwise one drawn by Plackett-Luce on the scores.
         """
         del state, episode_start
-        states = torch.as_tensor(state_of(observation), dtype=torch.float32)
-        scores = self.scorer(states.reshape(-1, self.scorer.dim))
-        slates = scores.topk(self.k, dim=1).indices if deterministic else sample_slates(scores, self.k, self._generator)
-        return slates.reshape(*states.shape[:-1], self.k).numpy(), None
+        return predicted(self.scorer, observation, None if deterministic else self._generator), None
 
 
 def train(
@@ -95,6 +102,7 @@ def train(
     settings: Mapping[str, Any] | None = None,
     facts: Mapping[str, Any] | None = None,
     checkpoint_every: int = 20_000,
+    click_model: ClickModel | None = None,
     force: bool = False,
     progress: Progress | None = None,
 ) -> list[LearnedPolicy]:
@@ -116,6 +124,7 @@ def train(
         settings: what else decides the result: env, reward, slots.
         facts: figures to keep.
         checkpoint_every: slates between checkpoints.
+        click_model: for `DQNConfig(choice="shopper")`, see `DQNConfig.build`.
         force: train anew over a finished folder.
         progress: told (slates shown, of all seeds together, words).
 
@@ -141,12 +150,15 @@ def train(
             folder.mkdir(exist_ok=True)
             env = make_env(seed)
             try:
-                agent = config.build(env, item_vectors=item_vectors, available=available, seed=seed)
+                parts: dict[str, Any] = {"item_vectors": item_vectors, "available": available, "seed": seed}
+                if click_model is not None:
+                    parts["click_model"] = click_model
+                agent = config.build(env, **parts)
                 told = _teller(progress, place * total_timesteps, every, f"{algorithm}, seed {seed}")
                 _learn(agent, folder, seed, total_timesteps, checkpoint_every, told)
             finally:
                 env.close()
-            _write_description(draft.folder, agent.scorer, algorithm, seeds)
+            write_description(draft.folder, agent.scorer, algorithm, seeds)
         draft.facts.update(facts or {})
         draft.facts["learning"] = {str(seed): _end_of_curve(draft.folder / f"seed-{seed}") for seed in seeds}
     return load_agents(out)
@@ -170,7 +182,7 @@ def _learn(
     if agent.num_timesteps < total:
         callbacks = [curve, Checkpoints(checkpoint, curve, checkpoint_every, told)]
         agent.learn(total - agent.num_timesteps, callback=callbacks, reset_num_timesteps=False, log_interval=10**9)
-    _save_weights(agent.scorer, folder / "policy.safetensors")
+    save_weights(agent.scorer, folder / "policy.safetensors")
     curve.write(folder / "curve.csv")
     # Written last: its presence says that the seed is done.
     write_json(
@@ -180,7 +192,7 @@ def _learn(
 
 
 def save_agent(
-    algorithm: SlatePPO | SlateDQN,
+    algorithm: SlatePPO | SlateDQN | OfflineAgent,
     out: str | Path,
     *,
     settings: Mapping[str, Any] | None = None,
@@ -193,15 +205,18 @@ def save_agent(
     Raises:
         ArtefactError: `out` exists and `force` is not set.
     """
-    name = "ppo" if isinstance(algorithm, SlatePPO) else "dqn"
+    if isinstance(algorithm, OfflineAgent):
+        name = ALGORITHMS[type(algorithm.config)]
+    else:
+        name = "ppo" if isinstance(algorithm, SlatePPO) else "dqn"
     seed = algorithm.seed or 0
     plan = {"algorithm": name, "seeds": [seed], "timesteps": algorithm.num_timesteps, **(settings or {})}
     with building(Path(out), "agent", plan, inputs, force=force) as draft:
         folder = draft.folder / f"seed-{seed}"
         folder.mkdir(exist_ok=True)
-        _save_weights(algorithm.scorer, folder / "policy.safetensors")
+        save_weights(algorithm.scorer, folder / "policy.safetensors")
         write_json(folder / "seed.json", {"seed": seed, "timesteps": algorithm.num_timesteps})
-        _write_description(draft.folder, algorithm.scorer, name, [seed])
+        write_description(draft.folder, algorithm.scorer, name, [seed])
         draft.facts.update(facts or {})
     return load_agent(out)
 
@@ -237,14 +252,16 @@ def load_agent(folder: str | Path, seed: int | None = None) -> LearnedPolicy:
     return LearnedPolicy(scorer, name=config["algorithm"], seed=int(seed))
 
 
-def _save_weights(scorer: SlateScorer, path: Path) -> None:
+def save_weights(scorer: SlateScorer, path: Path) -> None:
+    """Write a scorer's weights, items apart, replacing the file in one step."""
     weights = {name: part.cpu().contiguous() for name, part in scorer.state_dict().items() if name not in _ITEMS}
     fresh = path.with_name(path.name + ".new")
     save_file(weights, fresh)
     os.replace(fresh, path)
 
 
-def _write_description(folder: Path, scorer: SlateScorer, algorithm: str, seeds: list[int]) -> None:
+def write_description(folder: Path, scorer: SlateScorer, algorithm: str, seeds: list[int]) -> None:
+    """Write what is common to all seeds: items, and how to make the scorer again."""
     save_file({name: getattr(scorer, name).cpu().contiguous() for name in _ITEMS}, folder / "items.safetensors")
     kind = {"kind": scorer.kind, "settings": scorer.settings()}
     write_json(folder / "config.json", {"algorithm": algorithm, "k": scorer.k, "seeds": seeds, "scorer": kind})

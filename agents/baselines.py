@@ -3,7 +3,6 @@
 Shapes: B shoppers, K slots, T tokens, N items, S sessions.
 """
 
-from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -14,16 +13,14 @@ from scipy import sparse
 from ..datasets.schema import Event
 from ..datasets.tokens import Floats, Ints, Tokens
 from ..encoders.neighbours import item_counts
-from ..simulators.boosted import BoostedShopper
-from ..simulators.fitted import FittedShopper
-from ..simulators.shopper import TokenBatch
+from .histories import ScoringShopper, history_of, last_touched, scores_by
 from .replay import state_of
 from .slate_choice import ITERATIONS, best_slate
 
 Slates = tuple[Ints, None]
 
 
-class _Ranking:
+class Ranking:
     """Fills slates with the items of the highest scores. Subclasses give `scores`."""
 
     def __init__(self, k: int, available: ArrayLike) -> None:
@@ -56,7 +53,7 @@ class RandomPolicy:
     """Slates drawn uniformly among the available items, without repeats."""
 
     def __init__(self, available: ArrayLike, k: int, seed: int = 0) -> None:
-        self._ranking = _Ranking(k, available)
+        self._ranking = Ranking(k, available)
         self.k, self.rng = k, np.random.default_rng(seed)
 
     def reseed(self, seed: int) -> None:
@@ -72,7 +69,7 @@ class RandomPolicy:
         return top_slates(np.where(self._ranking.available, noise, -np.inf), self.k), None
 
 
-class PopularPolicy(_Ranking):
+class PopularPolicy(Ranking):
     """The items most often touched in the log; with `categories`, those of the category touched last come first.
 
     Args:
@@ -105,16 +102,13 @@ class PopularPolicy(_Ranking):
         """(B, N + 1) counts, raised above all others in the category touched last."""
         score = np.tile(self.counts, (len(state_of(observation)), 1))
         if self.categories is not None:
-            items, events, lengths = (_history(observation)[name] for name in ("items", "events", "lengths"))
-            touched = (np.arange(items.shape[1]) < lengths[:, None]) & (events != Event.IMPRESSION)
-            last = items.shape[1] - 1 - touched[:, ::-1].argmax(1)
-            item = np.where(touched.any(1), items[np.arange(len(items)), last], 0)
+            item = last_touched(observation)
             same = (self.categories == self.categories[item][:, None]) & (item > 0)[:, None]
             score += same * (self.counts.max() + 1)
         return score.astype(np.float32)
 
 
-class ItemKNNPolicy(_Ranking):
+class ItemKNNPolicy(Ranking):
     """Items that sessions of the log hold together with what this shopper touched, the latest counting most.
 
     Args:
@@ -162,7 +156,7 @@ class ItemKNNPolicy(_Ranking):
 
     def scores(self, observation: Any) -> Floats:
         """(B, N + 1) decayed sums of similarities to the items touched, and a trace of popularity."""
-        history = _history(observation)
+        history = history_of(observation)
         items, events, lengths = history["items"], history["events"], history["lengths"]
         back = lengths[:, None] - 1 - np.arange(items.shape[1])
         weight = np.where((back >= 0) & (events != Event.IMPRESSION), self.decay ** np.maximum(back, 0), 0.0)
@@ -200,7 +194,7 @@ def item_similarity(tokens: Tokens, n_items: int, *, neighbours: int = 100, shri
     return sparse.csr_matrix((near[best], (pairs.row[best], pairs.col[best])), shape=(n_items + 1, n_items + 1))
 
 
-class NextItemPolicy(_Ranking):
+class NextItemPolicy(Ranking):
     """The encoder's own ranking, `state . item vector`: what the shopper is expected to touch next.
 
     Args:
@@ -245,14 +239,14 @@ class MyopicPolicy:
 
     def __init__(
         self,
-        shopper: FittedShopper | BoostedShopper,
+        shopper: ScoringShopper,
         k: int,
         value: Literal["click", "purchase", "revenue"] = "click",
         available: ArrayLike | None = None,
     ) -> None:
         if value not in ("click", "purchase", "revenue"):
             raise ValueError(f"value must be 'click', 'purchase' or 'revenue', got {value!r}")
-        ranking = _Ranking(k, np.ones(shopper.n_items + 1) if available is None else available)
+        ranking = Ranking(k, np.ones(shopper.n_items + 1) if available is None else available)
         self.k, self.shopper, self.value = k, shopper, value
         self.available = torch.from_numpy(ranking.available).to(shopper.device)
         looked, self._slots = shopper.looked(k).sort(descending=True, stable=True)
@@ -264,12 +258,7 @@ class MyopicPolicy:
     ) -> Slates:
         """(B, K) int64 slates, best place first, and None; the same whether `deterministic` or not."""
         del state, episode_start, deterministic
-        history = _history(observation)
-        tokens = TokenBatch(*(torch.as_tensor(history[name]) for name in ("items", "events", "gaps", "lengths")))
-        shown = observation.get("slates")
-        if shown is not None:
-            shown = torch.as_tensor(np.asarray(shown)).reshape(*tokens.items.shape, -1)  # envs give them flat
-        scores = self.shopper.choice_scores(tokens, shown)
+        scores = scores_by(self.shopper, observation)
         if self.value == "click":
             slates = scores.utility.masked_fill(~self.available, -torch.inf).topk(self.k, dim=1).indices
         else:
@@ -277,15 +266,3 @@ class MyopicPolicy:
             utility = scores.utility.nan_to_num(neginf=-1e4)
             slates = best_slate(utility, gain, scores.outside, self._place, self.available, ITERATIONS).slate
         return slates[:, self._slots.argsort()].cpu().numpy(), None
-
-
-def _history(observation: Any) -> Mapping[str, NDArray[Any]]:
-    """The history in an observation.
-
-    Raises:
-        ValueError: it holds none.
-    """
-    if not isinstance(observation, Mapping) or "items" not in observation:
-        raise ValueError("this policy reads histories; make the env with observation='history'")
-    history = {name: np.asarray(observation[name]) for name in ("items", "events", "gaps", "lengths")}
-    return {**history, "lengths": history["lengths"].reshape(-1)}  # envs give each row's as an array of one

@@ -7,13 +7,14 @@ A slate's value is taken apart by what the shopper does with it,
     Q(s, A) = sum over i in A of P(i | s, A) Q(s, i), plus P(nothing | s, A) Q(s, 0).
 
 `Q(s, i)` learns from the slates on which i was clicked, `Q(s, 0)` from those without a click, and P, a conditional
-logit with slot effects, from all of them; the best next slate is found exactly (`slate_choice`).
+logit with slot effects, from all of them: from the slots clicked, or from what a click model says their chances were.
+The best next slate is found exactly (`slate_choice`).
 
-Source: SlateQ, Ie et al., IJCAI 2019 (arXiv 1905.12767); double Q-learning, van Hasselt et al., AAAI 2016.
+Source: SlateQ, Ie et al., IJCAI 2019 (arXiv 1905.12767); double Q-learning, van Hasselt et al., AAAI 2016; n-step
+returns and priorities as in Rainbow, Hessel et al., AAAI 2018.
 """
 
-from copy import deepcopy
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -22,56 +23,22 @@ from gymnasium import spaces
 from numpy.typing import ArrayLike, NDArray
 from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
-from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, Schedule
 from stable_baselines3.common.utils import LinearSchedule, polyak_update
 from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.utils import clip_grad_norm_
 
-from .learning import check_finite, check_settings, put_items
+from .dqn_policy import SlateQPolicy
+from .learning import check_finite, put_items
 from .plackett_luce import sample_slates, seeded
-from .replay import SlateReplayBuffer, SlateSamples, slate_space, state_of, state_space
+from .replay import state_of
 from .scorers import SlateQScorer
 from .slate_choice import NEVER, slate_value
+from .transitions import CHANCES, SlateReplayBuffer, SlateSamples
 
-
-class SlateQPolicy(BasePolicy):
-    """Greedy slates by a `SlateQScorer`, with its slowly following copy; arguments as for `SlatePolicy`."""
-
-    def __init__(
-        self,
-        observation_space: spaces.Space,
-        action_space: spaces.MultiDiscrete,
-        lr_schedule: Schedule,
-        *,
-        hidden: int = 128,
-        scale: float = 5.0,
-        max_candidates: int = 2_000,
-    ) -> None:
-        super().__init__(observation_space, action_space)
-        n_items, k = slate_space(action_space)
-        dim = state_space(observation_space).shape[0]
-        self.scorer = SlateQScorer(dim, n_items, k, hidden=hidden, scale=scale, max_candidates=max_candidates)
-        self.target = deepcopy(self.scorer).requires_grad_(False)
-        self.optimizer = self.optimizer_class(self.scorer.parameters(), lr=lr_schedule(1), **self.optimizer_kwargs)  # pyright: ignore[reportCallIssue]
-
-    def forward(self, obs: Any, deterministic: bool = True) -> Tensor:
-        """(B, K) greedy slates."""
-        return self._predict(obs, deterministic)
-
-    def _predict(self, observation: Any, deterministic: bool = False) -> Tensor:  # noqa: ARG002
-        return self.scorer.slates(state_of(observation))
-
-    def _get_constructor_parameters(self) -> dict[str, Any]:
-        settings = self.scorer.settings()
-        names = ("hidden", "scale", "max_candidates")
-        return {
-            "observation_space": self.observation_space,
-            "action_space": self.action_space,
-            "lr_schedule": self._dummy_schedule,
-            **{name: settings[name] for name in names},
-        }
+ClickModel = Callable[[Any, NDArray[np.int64]], Tensor]
+"""Observations and slates (B, K) -> (B, K + 1) chance of no click and of a click at each slot; see `ShopperClicks`."""
 
 
 class SlateDQN(OffPolicyAlgorithm):
@@ -86,7 +53,13 @@ class SlateDQN(OffPolicyAlgorithm):
         uniform_share: share of exploring slates drawn uniformly; the others are drawn by the choice model's utilities.
         iterations: Dinkelbach steps for the slates of the targets; greedy slates always take the full number.
         max_grad_norm: largest gradient norm.
+        double: whether the next slate is picked by the network that learns; otherwise by the target network itself.
+        correction: how far draws by priority are corrected for at first, in [0, 1]; in full at the end of training.
         settings: of `OffPolicyAlgorithm`.
+
+    Attributes:
+        click_model: tells the chances from which the choice model learns; where None, it learns from the slots clicked.
+            It is not saved: give it again after `load`.
     """
 
     policy: SlateQPolicy
@@ -104,6 +77,8 @@ class SlateDQN(OffPolicyAlgorithm):
         uniform_share: float = 0.5,
         iterations: int = 4,
         max_grad_norm: float = 10.0,
+        double: bool = True,
+        correction: float = 0.4,
         _init_setup_model: bool = True,
         **settings: Any,
     ) -> None:
@@ -120,6 +95,8 @@ class SlateDQN(OffPolicyAlgorithm):
         self.exploration_start, self.exploration_end = exploration_start, exploration_end
         self.exploration_fraction, self.uniform_share = exploration_fraction, uniform_share
         self.iterations, self.max_grad_norm = iterations, max_grad_norm
+        self.double, self.correction = double, correction
+        self.click_model: ClickModel | None = None
         self.exploration_rate = exploration_start
         self._ready = False
         if _init_setup_model:
@@ -189,6 +166,23 @@ class SlateDQN(OffPolicyAlgorithm):
         slates, _ = self.predict(self._last_obs, deterministic=False)
         return slates, slates
 
+    def _store_transition(
+        self,
+        replay_buffer: Any,
+        buffer_action: NDArray[Any],
+        new_obs: Any,
+        reward: NDArray[Any],
+        dones: NDArray[Any],
+        infos: list[dict[str, Any]],
+    ) -> None:
+        if self.replay_buffer.keep_chances:
+            if self.click_model is None:
+                raise ValueError("choice='shopper' learns from a click model; set click_model, also after load")
+            chances = self.click_model(self._last_obs, buffer_action).cpu().numpy()
+            for info, row in zip(infos, chances, strict=True):
+                info[CHANCES] = row
+        super()._store_transition(replay_buffer, buffer_action, new_obs, reward, dones, infos)
+
     def train(self, gradient_steps: int, batch_size: int) -> None:
         """Take gradient steps on the replay; the target network follows after each.
 
@@ -203,8 +197,9 @@ class SlateDQN(OffPolicyAlgorithm):
             self._calibrate(self.replay_buffer.sample(min(len(self.replay_buffer), 4_096)))
             self._ready = True
         figures: dict[str, float] = {}
+        correction = 1 - (1 - self.correction) * self._current_progress_remaining  # in full at the end (Schaul et al.)
         for _ in range(gradient_steps):
-            figures = self._update(self.replay_buffer.sample(batch_size))
+            figures = self._update(self.replay_buffer.sample(batch_size, correction=correction))
         self._n_updates += gradient_steps
         for name, value in figures.items():
             self.logger.record(f"train/{name}", value)
@@ -227,138 +222,47 @@ class SlateDQN(OffPolicyAlgorithm):
             one.unit.fill_(rewarded.mean() if len(rewarded) else 1.0)
 
     def _update(self, batch: SlateSamples) -> dict[str, float]:
-        scorer, target = self.scorer, self.policy.target
         wanted = self._targets(batch)
-        utility = scorer.choice.at(batch.states, scorer.item_vectors, batch.slates) + scorer.place
-        logits = torch.cat(
-            [scorer.outside(batch.states)[:, None], utility.masked_fill(batch.slates == 0, NEVER)], dim=1
-        )
-        choice_loss = F.cross_entropy(logits, batch.clicked + 1)
-
-        hit = batch.clicked >= 0
-        taken = batch.slates.gather(1, batch.clicked.clamp(min=0)[:, None])
-        gain = scorer.gain.at(batch.states, scorer.item_vectors, taken).squeeze(1)
-        value = scorer.null(batch.states) + torch.where(hit, gain, torch.zeros_like(gain))
-        value_loss = F.smooth_l1_loss(value, wanted)
+        choice_loss, value_loss, value = self._losses(batch, wanted)
         loss = choice_loss + value_loss
         check_finite(loss, self)
         self.policy.optimizer.zero_grad()
         loss.backward()
-        clip_grad_norm_(scorer.parameters(), self.max_grad_norm)
+        clip_grad_norm_(self.scorer.parameters(), self.max_grad_norm)
         self.policy.optimizer.step()
-        polyak_update(scorer.parameters(), target.parameters(), self.tau)
+        polyak_update(self.scorer.parameters(), self.policy.target.parameters(), self.tau)
+        self.replay_buffer.surprised(batch.rows, (value - wanted).detach().cpu().numpy())
         return {"choice_loss": choice_loss.item(), "value_loss": value_loss.item(), "value": value.mean().item()}
+
+    def _losses(self, batch: SlateSamples, wanted: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Of the choice model and of values, and the (B,) values of what the shoppers did."""
+        scorer, states, slates = self.scorer, batch.states, batch.slates
+        utility = scorer.choice.at(states, scorer.item_vectors, slates) + scorer.place
+        logits = torch.cat([scorer.outside(states)[:, None], utility.masked_fill(slates == 0, NEVER)], dim=1)
+        chosen = batch.clicked + 1 if batch.chances is None else batch.chances
+        # The choice model must foretell how often shoppers click, so it always sees the replay as it is.
+        choice_loss = (batch.even * F.cross_entropy(logits, chosen, reduction="none")).mean()
+        hit = batch.clicked >= 0
+        taken = slates.gather(1, batch.clicked.clamp(min=0)[:, None])
+        gain = scorer.gain.at(states, scorer.item_vectors, taken).squeeze(1)
+        value = scorer.null(states) + torch.where(hit, gain, torch.zeros_like(gain))
+        value_loss = (batch.weights * F.smooth_l1_loss(value, wanted, reduction="none")).mean()
+        return choice_loss, value_loss, value
 
     @torch.no_grad()
     def _targets(self, batch: SlateSamples) -> Tensor:
-        """(B,) reward plus the discounted value of the best next slate: picked online, valued by the target network."""
+        """(B,) rewards plus the discounted value of the best next slate: picked online, valued by the target."""
         scorer, target, state = self.scorer, self.policy.target, batch.next_states
         items = scorer.candidates(state)
-        slate = scorer.best(state, items, self.iterations).slate
+        slate = (scorer if self.double else target).best(state, items, self.iterations).slate
         slate = slate if items is None else items.gather(1, slate)
         utility = target.choice.at(state, target.item_vectors, slate)
         gain = target.gain.at(state, target.item_vectors, slate)
         value = target.null(state) + slate_value(utility, gain, target.outside(state), target.place)
-        return batch.rewards / scorer.unit + self.gamma * (1 - batch.dones) * value
+        return batch.rewards / scorer.unit + batch.discounts * value
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "_generator"]
+        return [*super()._excluded_save_params(), "_generator", "click_model"]
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
         return ["policy", "policy.optimizer"], []
-
-
-@dataclass(frozen=True, kw_only=True)
-class DQNConfig:
-    """Settings of `SlateDQN`. Defaults were tuned on the known-truth shop where no source is named."""
-
-    gamma: float = 0.9
-    """Discount per slate shown, in [0, 1)."""
-    learning_rate: float = 1e-3
-    buffer_size: int = 100_000
-    """Slates remembered."""
-    learning_starts: int = 2_000
-    """Slates shown before the first gradient step."""
-    batch_size: int = 256
-    train_every: int = 1
-    """Slates shown to each env between gradient steps."""
-    gradient_steps: int = 1
-    """Gradient steps each time."""
-    tau: float = 0.01
-    """Share by which the target network follows at each gradient step."""
-    exploration_start: float = 0.3
-    """Chance of an exploring slate at first. Low, for the greedy slate starts as good as the encoder."""
-    exploration_end: float = 0.05
-    exploration_fraction: float = 0.5
-    """Share of the training over which exploration falls."""
-    uniform_share: float = 0.5
-    """Share of exploring slates that are uniform; the others follow the choice model."""
-    iterations: int = 4
-    """Dinkelbach steps for the slates of the targets."""
-    max_grad_norm: float = 10.0
-    hidden: int = 128
-    """Width of the hidden layers."""
-    scale: float = 5.0
-    """What `state . item` is multiplied by in the untrained choice model."""
-    max_candidates: int = 2_000
-    """Above this many items, only so many nearest the state are scored; see `SlateScorer`."""
-
-    def __post_init__(self) -> None:
-        shares = ("tau", "exploration_start", "exploration_end", "exploration_fraction", "uniform_share")
-        sizes = (
-            "buffer_size",
-            "learning_starts",
-            "batch_size",
-            "train_every",
-            "gradient_steps",
-            "iterations",
-            "hidden",
-            "max_candidates",
-        )
-        limits = {**dict.fromkeys(shares, (0, 1)), **dict.fromkeys(sizes, (1, np.inf))}
-        check_settings(self, {**limits, "gamma": (0, 1), "learning_rate": (1e-9, 1), "scale": (1e-6, 1e3)})
-
-    def build(
-        self,
-        env: GymEnv,
-        *,
-        item_vectors: ArrayLike | Tensor,
-        available: ArrayLike | Tensor | None = None,
-        seed: int | None = 0,
-        device: str = "cpu",
-        verbose: int = 0,
-    ) -> SlateDQN:
-        """A learner for an env; arguments as for `PPOConfig.build`. The env's infos must hold `"clicked"`.
-
-        Raises:
-            ValueError: spaces, vectors and availability do not fit each other.
-        """
-        agent = SlateDQN(
-            SlateQPolicy,
-            env,
-            self.learning_rate,
-            buffer_size=self.buffer_size,
-            learning_starts=self.learning_starts,
-            batch_size=self.batch_size,
-            tau=self.tau,
-            gamma=self.gamma,
-            train_freq=self.train_every,
-            gradient_steps=self.gradient_steps,
-            exploration_start=self.exploration_start,
-            exploration_end=self.exploration_end,
-            exploration_fraction=self.exploration_fraction,
-            uniform_share=self.uniform_share,
-            iterations=self.iterations,
-            max_grad_norm=self.max_grad_norm,
-            policy_kwargs={"hidden": self.hidden, "scale": self.scale, "max_candidates": self.max_candidates},
-            replay_buffer_kwargs={"seed": seed},
-            seed=seed,
-            device=device,
-            verbose=verbose,
-        )
-        agent.set_items(item_vectors, available)
-        return agent
-
-    def to_dict(self) -> dict[str, Any]:
-        """The settings as plain values."""
-        return asdict(self)

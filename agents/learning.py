@@ -1,4 +1,4 @@
-"""What both learners need: checked settings, and an end with a reason when numbers stop being numbers."""
+"""What all learners need: checked settings, slates from scores, and an end with a reason where numbers are none."""
 
 from typing import Any
 
@@ -6,7 +6,10 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from ..datasets.tokens import Ints
 from ..errors import SlatewiseError
+from .replay import state_of
+from .scorers import SlateScorer
 
 
 class DivergedError(SlatewiseError, ArithmeticError):
@@ -50,3 +53,20 @@ def put_items(algorithm: Any, item_vectors: ArrayLike | Tensor, available: Array
             f"the env's slates hold items 0 to {wanted - 1}, so item_vectors needs {wanted} rows; got {rows}"
         )
     algorithm.scorer.set_items(item_vectors, available)
+
+
+@torch.no_grad()
+def predicted(scorer: SlateScorer, observation: Any, generator: torch.Generator | None = None) -> Ints:
+    """Slates by a scorer: greedy, or, with a generator, drawn by Plackett-Luce on the scores.
+
+    Args:
+        scorer: (B, D) state -> (B, N + 1) scores.
+        observation: (B, D) states, or the dictionary of the "history" observation; or one row of them.
+        generator: of the draws.
+
+    Returns:
+        (B, K) int64, or (K,) for one row.
+    """
+    states = torch.as_tensor(state_of(observation), dtype=torch.float32, device=scorer.item_vectors.device)
+    slates = scorer.slates(states.reshape(-1, scorer.dim), generator, exact=True)
+    return slates.reshape(*states.shape[:-1], scorer.k).cpu().numpy()

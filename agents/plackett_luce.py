@@ -50,9 +50,17 @@ def slot_log_probs(logits: Tensor, slate: Tensor) -> Tensor:
 def _normalisers(logits: Tensor, slate: Tensor, chosen: Tensor) -> tuple[Tensor, Tensor]:
     """(B, K) log-normaliser of each slot, and the (B, N) scores with the slate's own items taken out."""
     left = logits.scatter(1, slate, NEVER)
-    rest = torch.logsumexp(left, dim=1, keepdim=True)
-    suffix = torch.logcumsumexp(chosen.flip(1), dim=1).flip(1)
-    return torch.logaddexp(suffix, rest), left
+    return _left_over(chosen, torch.logsumexp(left, dim=1, keepdim=True)), left
+
+
+def log_probs_beside(chosen: Tensor, rest: Tensor) -> Tensor:
+    """(B, K) log-probability of each slot given (B, K) scores of a slate and (B, 1) the log-sum of all not on it."""
+    return chosen - _left_over(chosen, rest)
+
+
+def _left_over(chosen: Tensor, rest: Tensor) -> Tensor:
+    """(B, K) log-sum of what each slot could have taken."""
+    return torch.logaddexp(torch.logcumsumexp(chosen.flip(1), dim=1).flip(1), rest)
 
 
 def slot_entropies(logits: Tensor, slate: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""Buffers of slates for stable-baselines3: they keep the state, the slate, and what the shopper chose.
+"""The spaces that slate learners know, and PPO's buffer of slates for stable-baselines3.
 
 Of a dictionary observation only the entry `"state"` is kept, so both kinds of observation need the same memory.
 Each buffer draws from a generator of its own, so that one learner's batches do not depend on another's.
@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
-from stable_baselines3.common.buffers import BaseBuffer, RolloutBuffer
+from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.vec_env import VecNormalize
 from torch import Tensor
 
@@ -103,70 +103,3 @@ class SlateRolloutBuffer(RolloutBuffer):
         clicked, advantages, returns = (self.to_torch(column[batch_inds].flatten()) for column in flat)
         log_probs = self.to_torch(self.log_probs[batch_inds])
         return SlateRolloutSamples(states, slates, clicked, log_probs, advantages, returns)
-
-
-class SlateSamples(NamedTuple):
-    """Transitions: states (B, D), slates (B, K), clicked slot or -1 (B,), next states, dones and rewards (B,)."""
-
-    states: Tensor
-    slates: Tensor
-    clicked: Tensor
-    next_states: Tensor
-    dones: Tensor
-    rewards: Tensor
-
-
-class SlateReplayBuffer(BaseBuffer):
-    """Replay of slates with the slot that was clicked, read from `infos`.
-
-    `dones` are true ends only: an episode cut short by a time limit is bootstrapped over.
-    """
-
-    def __init__(
-        self,
-        buffer_size: int,
-        observation_space: spaces.Space,
-        action_space: spaces.Space,
-        device: torch.device | str = "auto",
-        n_envs: int = 1,
-        optimize_memory_usage: bool = False,
-        seed: int | None = None,
-    ) -> None:
-        if optimize_memory_usage:
-            raise ValueError("a replay of slates keeps next states of its own; leave optimize_memory_usage off")
-        super().__init__(max(buffer_size // n_envs, 1), state_space(observation_space), action_space, device, n_envs)
-        self.rng = np.random.default_rng(seed)
-        rows = (self.buffer_size, n_envs)
-        self.states = np.zeros((*rows, state_space(observation_space).shape[0]), np.float32)
-        self.next_states = np.zeros_like(self.states)
-        self.slates = np.zeros((*rows, self.action_dim), np.int64)
-        self.clicked = np.full(rows, -1, np.int64)
-        self.rewards, self.dones = np.zeros(rows, np.float32), np.zeros(rows, np.float32)
-
-    def add(self, obs: Any, next_obs: Any, action: Any, reward: Any, done: Any, infos: list[dict[str, Any]]) -> None:
-        """Add one step of every env.
-
-        Raises:
-            ValueError: an info lacks "clicked", without which the shopper's choice cannot be learnt.
-        """
-        if "clicked" not in infos[0]:
-            raise ValueError(f"SlateDQN learns from infos['clicked'] (slot or -1); the env gave {sorted(infos[0])}")
-        at = self.pos
-        self.states[at], self.next_states[at], self.slates[at] = state_of(obs), state_of(next_obs), action
-        self.clicked[at] = [int(info["clicked"]) for info in infos]
-        self.rewards[at] = reward
-        self.dones[at] = done & ~np.array([bool(info.get("TimeLimit.truncated", False)) for info in infos])
-        self.pos = (at + 1) % self.buffer_size
-        self.full |= self.pos == 0
-
-    def __len__(self) -> int:
-        return self.size() * self.n_envs
-
-    def sample(self, batch_size: int, env: VecNormalize | None = None) -> SlateSamples:  # noqa: ARG002  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Transitions drawn uniformly, with replacement."""
-        return self._get_samples(self.rng.integers(0, len(self), batch_size))
-
-    def _get_samples(self, batch_inds: NDArray[Any], env: VecNormalize | None = None) -> SlateSamples:  # noqa: ARG002  # pyright: ignore[reportIncompatibleMethodOverride]
-        step, row = np.divmod(batch_inds, self.n_envs)
-        columns = (self.states, self.slates, self.clicked, self.next_states, self.dones, self.rewards)
-        return SlateSamples(*(torch.as_tensor(column[step, row], device=self.device) for column in columns))

@@ -15,8 +15,12 @@ from numpy.typing import ArrayLike
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .plackett_luce import sample_slates
+from .retrieval import InvertedLists
 from .slate_choice import ITERATIONS, NEVER, BestSlate, best_slate, ranking
 
+APPROXIMATE_ABOVE = 100_000
+"""Items from which on candidates are found by an index; up to there exact search costs less than it saves."""
 _FAR = 1e4  # taken off the scores of items that are no candidates, so that they rank below all candidates, in order
 
 
@@ -68,12 +72,13 @@ class PairScorer(nn.Module):
 
     def at(self, state: Tensor, table: Tensor, items: Tensor) -> Tensor:
         """(B, C) scores of (B, D) states with the (B, C) rows of the table named by `items`."""
-        if items.numel() < table.shape[0]:
+        # The graph that is served scores one shopper's candidates, and cannot branch on how many shoppers there are.
+        if torch.compiler.is_exporting() or items.numel() < table.shape[0]:
             rows = table[items]
-            features, bias = self.item_tower(rows), self.bias(rows)
-        else:  # the towers see each item once, not once a shopper
-            features, bias = self.item_tower(table)[items], self.bias(table)[items]
-        return torch.einsum("bd,bcd->bc", self._query(state), features) + bias
+            return torch.einsum("bd,bcd->bc", self._query(state), self.item_tower(rows)) + self.bias(rows)
+        # Many shoppers share candidates: the towers see each item once, and no (B, C, D) table is ever made.
+        different, column = items.unique(return_inverse=True)
+        return self(state, table[different]).gather(1, column)
 
     def _query(self, state: Tensor) -> Tensor:
         return self.state_tower(state) * torch.exp(self.log_scale)
@@ -85,7 +90,7 @@ class SlateScorer(nn.Module):
     Scores are also Plackett-Luce logits: sampling slates by them gives the policy's random form.
 
     Catalogues larger than `max_candidates` are re-ranked: the C available items nearest to the state are candidates,
-    in training and after; all others rank below them, in order of nearness.
+    in training and after; all others rank below them, in order of nearness. See `candidates` for how they are found.
 
     Args:
         dim: width D of states and item vectors.
@@ -105,6 +110,7 @@ class SlateScorer(nn.Module):
     def __init__(self, dim: int, n_items: int, k: int, *, hidden: int, scale: float, max_candidates: int) -> None:
         super().__init__()
         self.dim, self.k, self.hidden, self.scale, self.max_candidates = dim, k, hidden, scale, max_candidates
+        self._index: tuple[Any, InvertedLists] | None = None
         self.register_buffer("item_vectors", torch.zeros(n_items + 1, dim))
         self.register_buffer(
             "available", torch.ones(n_items + 1, dtype=torch.bool).index_fill(0, torch.tensor([0]), False)
@@ -150,34 +156,55 @@ class SlateScorer(nn.Module):
         place = self.item_vectors.device
         self.item_vectors, self.available = table.clone().to(place), mask.to(place)
 
-    def candidates(self, state: Tensor) -> Tensor | None:
-        """(B, C) items that the learner scores in each state; None where it scores the whole catalogue."""
+    def candidates(self, state: Tensor, *, exact: bool = False) -> Tensor | None:
+        """(B, C) items that are scored in each state; None where it is the whole catalogue.
+
+        The nearest by `state . item`. Above `APPROXIMATE_ABOVE` items an index finds them, see `InvertedLists`, unless
+        they are to be `exact`, as what is judged and served always is.
+        """
         if self.n_items <= self.max_candidates:
             return None
+        if not exact and self.n_items > APPROXIMATE_ABOVE and int(self.available.sum()) >= self.max_candidates:
+            return self._lists().search(state, self.max_candidates)
         return self._near(state).topk(self.max_candidates, dim=1).indices
 
     def allowed(self, items: Tensor | None) -> Tensor:
         """Which of the columns may be shown: (N + 1,), or (B, C) for given candidates."""
         return self.available if items is None else self.available[items]
 
-    def slates(self, state: Tensor) -> Tensor:
-        """(B, K) int64 greedy slates."""
-        return self(state).topk(self.k, dim=1).indices
+    def scored(self, state: Tensor, *, exact: bool = False) -> tuple[Tensor, Tensor | None]:
+        """Scores of the candidates, `NEVER` where one may not be shown, and which items they are (None: all)."""
+        items = self.candidates(state, exact=exact)
+        return self.rank(state, items).masked_fill(~self.allowed(items), NEVER), items
+
+    def slates(self, state: Tensor, generator: torch.Generator | None = None, *, exact: bool = False) -> Tensor:
+        """(B, K) int64 greedy slates; with a generator, slates drawn by Plackett-Luce on the scores."""
+        scores, items = self.scored(state, exact=exact)
+        columns = scores.topk(self.k, dim=1).indices if generator is None else sample_slates(scores, self.k, generator)
+        return columns if items is None else items.gather(1, columns)
 
     def forward(self, state: Tensor) -> Tensor:
-        """(B, N + 1) scores; `NEVER` for the padding and for items that are not available."""
+        """(B, N + 1) scores; `NEVER` for the padding and for items that are not available. Its candidates are exact."""
         if self.n_items <= self.max_candidates:
-            return self.rank(state, self.available).masked_fill(~self.available, NEVER)
+            return self.rank(state, None).masked_fill(~self.available, NEVER)
         near = self._near(state)
-        kept = (near >= near.topk(self.max_candidates, dim=1).values[:, -1:]) & self.available
-        return torch.where(kept, self.rank(state, kept), near - _FAR).masked_fill(~self.available, NEVER)
+        items = near.topk(self.max_candidates, dim=1).indices
+        return (near - _FAR).scatter(1, items, self.rank(state, items)).masked_fill(~self.available, NEVER)
 
-    def rank(self, state: Tensor, allowed: Tensor) -> Tensor:
-        """(B, N + 1) scores of all items, where only those `allowed`, (N + 1,) or (B, N + 1) bool, may be shown."""
+    def rank(self, state: Tensor, items: Tensor | None) -> Tensor:
+        """(B, N + 1) scores of all items, or (B, C) of candidates, whose top K is the best slate of what is allowed."""
         raise NotImplementedError
 
     def _near(self, state: Tensor) -> Tensor:
         return (state @ self.item_vectors.T).masked_fill(~self.available, NEVER)
+
+    def _lists(self) -> InvertedLists:
+        """The index of the catalogue as it is now; made at first use, and anew when the catalogue is another."""
+        now = tuple((id(part), part._version) for part in (self.item_vectors, self.available))
+        if self._index is None or self._index[0] != now:
+            with torch.no_grad():
+                self._index = (now, InvertedLists(self.item_vectors, self.available))
+        return self._index[1]
 
 
 class LogitScorer(SlateScorer):
@@ -189,14 +216,13 @@ class LogitScorer(SlateScorer):
         super().__init__(dim, n_items, k, hidden=hidden, scale=scale, max_candidates=max_candidates)
         self.pair = PairScorer(dim, hidden, scale)
 
-    def rank(self, state: Tensor, allowed: Tensor) -> Tensor:  # noqa: ARG002
-        """(B, N + 1) logits, whatever is allowed."""
-        return self.pair(state, self.item_vectors)
+    def rank(self, state: Tensor, items: Tensor | None) -> Tensor:
+        """(B, N + 1) logits, or (B, C) at given candidates, whatever is allowed."""
+        return self.pair(state, self.item_vectors) if items is None else self.pair.at(state, self.item_vectors, items)
 
     def logits(self, state: Tensor, items: Tensor | None) -> Tensor:
         """(B, N + 1) logits, or (B, C) at given candidates; `NEVER` where an item is not available."""
-        scores = self.pair(state, self.item_vectors) if items is None else self.pair.at(state, self.item_vectors, items)
-        return scores.masked_fill(~self.allowed(items), NEVER)
+        return self.rank(state, items).masked_fill(~self.allowed(items), NEVER)
 
 
 class SlateQScorer(SlateScorer):
@@ -237,10 +263,9 @@ class SlateQScorer(SlateScorer):
             self.choice(state, self.item_vectors) if items is None else self.choice.at(state, self.item_vectors, items)
         )
 
-    def rank(self, state: Tensor, allowed: Tensor) -> Tensor:
-        """(B, N + 1) scores: the log of what an item adds to the best slate's value."""
-        utility, gain = self.choice(state, self.item_vectors), self.gain(state, self.item_vectors)
-        return ranking(best_slate(utility, gain, self.outside(state), self.place, allowed).worth)
+    def rank(self, state: Tensor, items: Tensor | None) -> Tensor:
+        """(B, N + 1) or (B, C) scores: the log of what an item adds to the best slate's value."""
+        return ranking(self.best(state, items).worth)
 
 
 SCORERS: dict[str, type[SlateScorer]] = {one.kind: one for one in (LogitScorer, SlateQScorer)}

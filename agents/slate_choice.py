@@ -12,6 +12,8 @@ Source: Dinkelbach, "On nonlinear fractional programming", Management Science 19
 IJCAI 2019 (arXiv 1905.12767), section 5, who solve the same problem by a linear program.
 """
 
+import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -39,7 +41,13 @@ class BestSlate(NamedTuple):
 
 
 def best_slate(
-    utility: Tensor, gain: Tensor, outside: Tensor, place: Tensor, allowed: Tensor, iterations: int = ITERATIONS
+    utility: Tensor,
+    gain: Tensor,
+    outside: Tensor,
+    place: Tensor,
+    allowed: Tensor,
+    iterations: int = ITERATIONS,
+    pick: Callable[[Tensor], Tensor] | None = None,
 ) -> BestSlate:
     """The full slate of largest expected gain.
 
@@ -50,11 +58,14 @@ def best_slate(
         place: (K,) log weight of each slot, non-increasing.
         allowed: (B, N) or (N,) bool, items that may be shown; at least K of them.
         iterations: Dinkelbach steps; each is exact from then on once two in a row agree.
+        pick: (B, N) worth -> (B, K) columns of the best slate that rules allow, for a sum of worths over places; by
+            default the top K. A column that is not allowed leaves its slot empty.
 
     Returns:
         The best slate of exactly K different items, its value, and the worth by which it ranks.
     """
     k = place.shape[0]
+    pick = pick or (lambda worth: worth.topk(k, dim=1).indices)
     kept = utility.masked_fill(~allowed, NEVER)
     shift = torch.maximum(kept.amax(dim=1), outside)[:, None]
     attraction = torch.exp(kept - shift)  # (B, N), in [0, 1]
@@ -70,9 +81,9 @@ def best_slate(
 
     value = torch.zeros_like(nothing)
     for _ in range(iterations):
-        value = value_of(worth_at(value).topk(k, dim=1).indices)
+        value = value_of(pick(worth_at(value)))
     worth = worth_at(value)
-    return BestSlate(worth.topk(k, dim=1).indices, value.squeeze(1), worth)
+    return BestSlate(pick(worth), value.squeeze(1), worth)
 
 
 def slate_value(utility: Tensor, gain: Tensor, outside: Tensor, place: Tensor) -> Tensor:
@@ -85,7 +96,9 @@ def ranking(worth: Tensor) -> Tensor:
     """Scores in the order of `worth` that also serve as Plackett-Luce logits.
 
     A positive worth gives its logarithm, so that sampling by these scores shows items in proportion to what they add;
-    zero and below stay in order, under every positive one. `NEVER` stays `NEVER`.
+    zero and below stay in order, under every positive one, as finely told apart as positive ones are. `NEVER` stays
+    `NEVER`.
     """
     logged = torch.log(worth.clamp(min=torch.finfo(worth.dtype).tiny)).clamp(min=_FLOOR)
-    return torch.where(worth > 0, logged, torch.clamp(worth + _FLOOR, min=NEVER))
+    below = _FLOOR - torch.log1p(-worth.clamp(max=0.0) / math.exp(_FLOOR))
+    return torch.where(worth > 0, logged, torch.where(worth > NEVER / 2, below, torch.full_like(worth, NEVER)))

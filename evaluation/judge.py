@@ -221,7 +221,7 @@ def serve(
     """Serve every shopper until it leaves; a row whose shopper left takes the next one who waits.
 
     Args:
-        policy: fills the slates.
+        policy: fills the slates; one with a method `attend(see)` is let see the simulator's own state by `see()`.
         env: with autoreset disabled, and no more rows than shoppers.
         met: (n,) int64 seeds of the shoppers.
         deterministic: handed to `predict`.
@@ -232,6 +232,9 @@ def serve(
     who = np.arange(rows)
     waiting, ended = rows, 0
     observation, _ = env.reset(seed=0, options={"shopper_seeds": met[:rows]})
+    attend = getattr(policy, "attend", None)
+    if attend is not None:  # an oracle, which sees the shoppers themselves
+        attend(lambda: env.batch.here.state)
     while (who >= 0).any():
         slates, _ = policy.predict(observation, deterministic=deterministic)
         observation, _, terminated, truncated, _ = env.step(np.asarray(slates))

@@ -1,5 +1,6 @@
 """SlateQ: it learns a toy, knows what shoppers choose, and does what stable-baselines3 expects of an algorithm."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from slatewise.agents.dqn import DQNConfig, SlateDQN
+from slatewise.agents import DQNConfig, SlateDQN
 from slatewise.agents.learning import DivergedError
 
 QUICK = DQNConfig(learning_starts=500, buffer_size=10_000, batch_size=128, hidden=32, learning_rate=2e-3)
@@ -33,6 +34,35 @@ def test_dqn_learns_each_taste_its_favourite(taste_shop: Any, as_dict: bool) -> 
         assert (agent.predict(states, deterministic=True)[0] == env.favourites[:, None]).any(1).all()
     else:
         assert hits(agent, env) == [True, True]
+
+
+def test_it_learns_from_several_slates_at_once_drawn_by_priority(taste_shop: Any) -> None:
+    env = taste_shop()
+    config = replace(QUICK, n_steps=3, priority=0.6)
+    agent = config.build(env, item_vectors=env.item_vectors, seed=0).learn(6_000)
+    assert hits(agent, env) == [True, True]
+    rows = agent.replay_buffer.sample(20_000).rows
+    assert np.bincount(rows).max() > 2 * 20_000 / len(agent.replay_buffer)  # drawn alike, strata allow 5 of 3.3
+
+
+def test_the_choice_model_learns_from_the_shoppers_own(taste_shop: Any, tmp_path: Path) -> None:
+    env = taste_shop(as_dict=True)
+
+    def clicks(observation: Any, slates: np.ndarray) -> torch.Tensor:
+        taste = (observation["state"] @ env.states.T).argmax(1)
+        hit = torch.from_numpy(0.5 * (slates == env.favourites[taste][:, None]))
+        return torch.cat([1 - hit.sum(1, keepdim=True), hit], 1).float()
+
+    config = replace(QUICK, choice="shopper")
+    agent = config.build(env, item_vectors=env.item_vectors, seed=0, click_model=clicks).learn(6_000)
+    slates = agent.predict({"state": env.states}, deterministic=True)[0]
+    assert (slates == env.favourites[:, None]).any(1).all()
+    agent.save(tmp_path / "agent.zip")
+    again = SlateDQN.load(tmp_path / "agent.zip", env=env)
+    with pytest.raises(ValueError, match="after load"):
+        again.learn(100)
+    again.click_model = clicks
+    again.learn(600)
 
 
 def test_dqn_values_what_it_will_earn_and_how_often_shoppers_click(taste_shop: Any) -> None:
@@ -101,8 +131,8 @@ def test_targets_look_past_time_limits_and_stop_at_true_ends(taste_shop: Any) ->
     agent.learning_starts = 10**9
     agent.learn(200)
     batch = agent.replay_buffer.sample(64)
-    assert not batch.dones.any()  # the toy only ends by its time limit
-    ended = batch._replace(dones=torch.ones(64))
+    assert (batch.discounts > 0).all()  # the toy only ends by its time limit
+    ended = batch._replace(discounts=torch.zeros(64))
     torch.testing.assert_close(agent._targets(ended), batch.rewards)
     assert (agent._targets(batch) > agent._targets(ended)).all()
 
@@ -133,7 +163,10 @@ def test_a_reward_that_is_no_number_stops_training(taste_shop: Any) -> None:
         QUICK.build(env, item_vectors=env.item_vectors).learn(700)
 
 
-@pytest.mark.parametrize("settings", [{"gamma": -0.1}, {"tau": 2.0}, {"batch_size": 0}, {"uniform_share": 1.5}])
+@pytest.mark.parametrize(
+    "settings",
+    [{"gamma": -0.1}, {"tau": 2.0}, {"batch_size": 0}, {"uniform_share": 1.5}, {"n_steps": 0}, {"priority": -1}],
+)
 def test_settings_out_of_range_are_named(settings: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(settings))):
         DQNConfig(**settings)

@@ -66,6 +66,12 @@ def test_ranking_keeps_the_order_of_worth_and_logs_what_is_positive() -> None:
     assert scores[0, 0] == NEVER
 
 
+def test_ranking_tells_small_losses_apart() -> None:
+    worth = -torch.logspace(2, -11, 27)[None]  # from a loss of 100 to next to none
+    assert (ranking(worth).diff() > 0).all()
+    assert (ranking(worth) < -29).all()
+
+
 def test_the_best_slate_is_the_top_of_its_ranking() -> None:
     best: BestSlate = best_slate(*random_case(3))
     assert ranking(best.worth).topk(3).indices.tolist() == best.slate.tolist()

@@ -16,6 +16,7 @@ import pytest
 
 from slatewise.cli.console import Reporter
 from slatewise.cli.inputs import half_not_learnt_from
+from slatewise.cli.judging import BASELINES
 from slatewise.cli.showing import show_evidence
 from slatewise.datasets.log import ShopLog
 from slatewise.encoders.learnt_from import SessionSketch
@@ -43,7 +44,7 @@ def test_what_the_steps_found_is_told(loop: Any, shop_files: Path) -> None:
     assert {row["source"] for row in found["fit"]["evidence"]} <= {"learned from the log", "assumed"}
     assert list(found["train"]["learning"]) == ["0"]
     judged = {row["policy"] for row in found["evaluate"]["summary"]}
-    assert judged == {"random", "popular", "item-kNN", "next item", "myopic click", "myopic purchase", "ppo"}
+    assert judged == {*BASELINES, "ppo"}
     assert Path(found["evaluate"]["report"]).is_file()
     parity = found["export"]["parity"]
     assert (parity["histories"], parity["different"], parity["equal"] + parity["tied"]) == (20, 0, 20)

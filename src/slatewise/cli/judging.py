@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -9,19 +10,38 @@ import pandas as pd
 
 from ..datasets.artefact import read_config
 from ..datasets.log import ShopLog
-from ..errors import ArtefactError
+from ..errors import ArtefactError, EvidenceError
 from .console import Reporter, checked
 from .encoding import next_item_step
 from .inputs import HELD_OUT, Selection, check_items, check_same_items, facts_of, id_of
+from .learners import OFFLINE
 from .steps import REWARD, SLATE_SIZE, TRAINED_IN, check_slate_size
 
-BASELINES = ("random", "popular", "item-kNN", "next item", "myopic click", "myopic purchase")
+FROM_LOG = "the log alone"
+"""What reports say of agents that were trained in no simulator."""
+BASELINES = (
+    *("random", "popular", "item-kNN", "next item", "last item", "logged slates", "contextual bandit"),
+    *("myopic click", "myopic purchase"),
+)
 """Names of the policies that `baselines` makes."""
 
 
 def baselines(log: ShopLog, encoder: Any, shopper: Any, k: int, seed: int) -> dict[str, Any]:
-    """The policies that every agent is held against, made from the training part of a log and a fitted shopper."""
-    from ..agents import ItemKNNPolicy, MyopicPolicy, NextItemPolicy, PopularPolicy, RandomPolicy
+    """The policies that every agent is held against, made from the training part of a log and a fitted shopper.
+
+    The contextual bandit has learnt clicks from the log's slates, and no longer tries what it does not know.
+    """
+    from ..agents import (
+        ItemKNNPolicy,
+        LastItemPolicy,
+        LinUCBPolicy,
+        LoggedPolicy,
+        LoggedSlates,
+        MyopicPolicy,
+        NextItemPolicy,
+        PopularPolicy,
+        RandomPolicy,
+    )
 
     tokens, available, n = log.tokens, log.catalogue.available, log.catalogue.n_items
     policies = {
@@ -29,7 +49,14 @@ def baselines(log: ShopLog, encoder: Any, shopper: Any, k: int, seed: int) -> di
         "popular": PopularPolicy.from_tokens(tokens, n, k, available),
         "item-kNN": ItemKNNPolicy.from_tokens(tokens, n, k, available),
         "next item": NextItemPolicy(encoder.item_vectors, k, available),
+        "last item": LastItemPolicy(encoder.item_vectors, k, available),
     }
+    if len(log.slates):
+        with suppress(EvidenceError):  # shorter slates than asked for, or none whose items are still there
+            policies["logged slates"] = LoggedPolicy.from_slates(log.slates, k, available, seed=seed)
+        bandit, shown = LinUCBPolicy(encoder.item_vectors, k, available, alpha=0.0), LoggedSlates.from_log(log, encoder)
+        bandit.update(shown.states, shown.slates, shown.clicked)
+        policies["contextual bandit"] = bandit
     if hasattr(shopper, "choice_scores"):
         policies["myopic click"] = MyopicPolicy(shopper, k, "click", available)
         policies["myopic purchase"] = MyopicPolicy(shopper, k, "purchase", available)
@@ -124,7 +151,10 @@ def evaluate_step(
     whole = {name: one for name, one in judging.items() if isinstance(one, FittedShopper | BoostedShopper)}
     simulators = {**judging, **{name: one.ensemble() for name, one in whole.items() if one.members}}
     check_items(log.catalogue.n_items, encoder=encoder.n_items, **{n: one.n_items for n, one in simulators.items()})
-    trained_in = dict.fromkeys(agents, TRAINED_IN)
+    trained_in = {
+        name: FROM_LOG if read_config(folder, "agent")["algorithm"] in OFFLINE else TRAINED_IN
+        for name, folder in folders.items()
+    }
     next_item = next_item_step(reporter, log_folder, encoder_folder, held_out)
     extras = gather_extras(
         log=log_folder,
@@ -172,7 +202,8 @@ def export_step(
     if evaluation_folder is not None:
         id_of(evaluation_folder, "evaluation")
     learning = facts_of(agent_folder, "agent")["learning"]
-    seed = int(max(learning, key=lambda one: learning[one]["reward"])) if seed is None else seed
+    if seed is None:  # the first, where none says what it earned: offline agents met no shoppers
+        seed = int(max(learning, key=lambda one: learning[one].get("reward", 0.0)))
     with checked():
         if str(seed) not in learning:
             raise ValueError(f"{agent_folder} holds trainings with the seeds {', '.join(learning)}; got {seed}")

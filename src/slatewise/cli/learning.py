@@ -1,7 +1,7 @@
 """`slatewise fit | train`: shoppers fitted on a log, and agents trained on them."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -9,6 +9,8 @@ from . import steps
 from .believing import check_held_out, realism_step
 from .console import Reporter, checked, reported
 from .inputs import HELD_OUT
+from .learners import OFFLINE
+from .offline import train_offline_step
 from .options import (
     EncoderFolder,
     Examination,
@@ -24,6 +26,7 @@ from .options import (
     Seed,
     SlateSize,
     TextModel,
+    pairs,
 )
 from .showing import show_evidence, show_learning
 
@@ -114,25 +117,42 @@ def fit(
 def train(
     log: Log,
     encoder: EncoderFolder,
-    shopper: Annotated[Path, typer.Option(help="Folder that `fit` wrote: the shoppers to train on.")],
     out: Out,
-    agent: Annotated[Learner, typer.Option(help="Which learner.")] = Learner.ppo,
+    shopper: Annotated[
+        Path | None, typer.Option(help="Folder that `fit` wrote: the shoppers to train on; not for bc and reinforce.")
+    ] = None,
+    agent: Annotated[
+        Learner,
+        typer.Option(help="`ppo`, `dqn`: on simulated shoppers; `bc`, `reinforce`: on the slates that the log shows."),
+    ] = Learner.ppo,
     k: SlateSize = steps.SLATE_SIZE,
-    total_steps: Annotated[int, typer.Option("--steps", min=1, help="Slates shown in each training.")] = 100_000,
+    total_steps: Annotated[
+        int, typer.Option("--steps", min=1, help="Slates shown, or logged slates learnt from, in each training.")
+    ] = 100_000,
     trainings: Annotated[int, typer.Option(min=1, help="Trainings with different seeds.")] = 3,
     reward: Reward = steps.REWARD,
     doubt: Annotated[
         float | None,
         typer.Option(min=0, help="Reward taken off for each unit by which the ensemble disagrees about a slate."),
     ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="A setting of the learner's config; may be given again."),
+    ] = None,
+    held_out: Annotated[
+        float | None,
+        typer.Option(min=0.0, max=0.9, help="bc, reinforce: share of the sessions, the latest, not learnt from; 0.2."),
+    ] = None,
     seed: Seed = 0,
     force: Force = False,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Train a slate agent on simulated shoppers, through stable-baselines3.
+    """Train a slate agent: on simulated shoppers, through stable-baselines3, or on the log's own slates.
 
-    **Reads** the log (for which items may be shown), an encoder and a shopper.
+    **Reads** the log (for which items may be shown), an encoder and a shopper. `bc` (behaviour cloning: shows what the
+    shop showed) and `reinforce` (top-k off-policy REINFORCE: learns from clicks and propensities) need no shopper, and
+    learn from the slates of all but the latest sessions.
 
     **Writes** one policy for each training seed, with its learning curve. Killed, finished seeds are kept, and the one
     under way goes on from its last checkpoint, with other shoppers than without the kill.
@@ -141,20 +161,31 @@ def train(
     """
     reporter = Reporter(as_json, quiet)
     with reported(reporter):
-        facts = steps.train_step(
-            reporter,
-            log,
-            out,
-            encoder_folder=encoder,
-            shopper_folder=shopper,
-            agent=agent.value,
-            k=k,
-            steps=total_steps,
-            seeds=range(seed, seed + trainings),
-            reward=reward,
-            doubt=doubt,
-            force=force,
-        )
+        with checked():
+            offline = agent.value in OFFLINE
+            if offline and not (shopper is None and doubt is None):
+                raise ValueError(f"{agent.value} learns from the log alone; leave --shopper and --doubt out")
+            if not offline and shopper is None:
+                raise ValueError(
+                    f"{agent.value} learns on simulated shoppers; give a folder that `fit` wrote as --shopper"
+                )
+            if not offline and held_out is not None:
+                raise ValueError(f"{agent.value} learns on simulated shoppers; leave --held-out out")
+        parts: dict[str, Any] = {
+            "encoder_folder": encoder,
+            "agent": agent.value,
+            "k": k,
+            "steps": total_steps,
+            "seeds": range(seed, seed + trainings),
+            "reward": reward,
+            "settings": pairs(settings, "--set", "NAME=VALUE"),
+            "force": force,
+        }
+        if shopper is None:
+            held_out = HELD_OUT if held_out is None else held_out
+            facts = train_offline_step(reporter, log, out, **parts, held_out=held_out)
+        else:
+            facts = steps.train_step(reporter, log, out, **parts, shopper_folder=shopper, doubt=doubt)
         show_learning(reporter, facts)
         reporter.tell(f"agent: {out}")
         reporter.result({"out": str(out), **facts})

@@ -12,6 +12,8 @@ class Learner(StrEnum):
 
     ppo = "ppo"
     dqn = "dqn"
+    bc = "bc"
+    reinforce = "reinforce"
 
 
 class Player(StrEnum):

@@ -37,11 +37,13 @@ def with_interval(row: Mapping[str, Any], digits: int = 3) -> str:
 
 
 def show_learning(reporter: Reporter, facts: Mapping[str, Any]) -> None:
-    """What the exploring policy of each training earned at its end."""
+    """What the exploring policy of each training earned at its end, or how an offline training ended."""
     learning = facts["learning"]
-    columns = [name for name in ("reward", "ctr", "slates", "seconds") if any(name in row for row in learning.values())]
+    known = ("reward", "ctr", "slates", "loss", "later_log_likelihood", "capped", "seconds")
+    columns = [name for name in known if any(name in row for row in learning.values())]
     rows = [(seed, *(f"{row[name]:.4g}" if name in row else "" for name in columns)) for seed, row in learning.items()]
-    reporter.table("At the end of training, while exploring", ["seed", *columns], rows)
+    title = "At the end of training, while exploring" if "reward" in columns else "At the end of training"
+    reporter.table(title, ["seed", *columns], rows)
 
 
 def show_values(reporter: Reporter, out: Path) -> None:
