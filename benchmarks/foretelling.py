@@ -132,7 +132,8 @@ def next_views_as_slates(shopper: FittedShopper | BoostedShopper, log: ShopLog, 
         at = Observed.by(shopper, log, seed=seed)
         seen, occasions = at.foretold(shopper.model), at.occasions
         features, item, own = at.data.features[:, 0].float(), at.data.items[:, 0], shopper.model.own
-        cart, purchase = (step.chance(features, item) for step in (own.cart, own.purchase))
+        utility = own.choice.utility(features[:, None], item[:, None]).squeeze(1)
+        cart, purchase = (step.chance(features, item, utility) for step in (own.cart, own.purchase))
     else:
         seen = shopper.foretell(log, seed=seed)
         _, occasions = judged_by(log, shopper.n_items, False, seed)

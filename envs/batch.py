@@ -117,7 +117,9 @@ class ShopBatch:
         self._pause = torch.zeros(rows, device=shopper.device)  # seconds since the last visit, until a token tells it
         self._asked = torch.zeros(rows, dtype=torch.int64, device=self._encoder_device)  # numbers of searches
         self._idle = np.zeros(rows, np.int64)  # slates since the last click
-        self.totals = {name: np.zeros(rows, np.int64) for name in ("clicks", "carts", "purchases")}
+        self.totals: dict[str, NDArray[Any]] = {
+            name: np.zeros(rows, np.int64) for name in ("clicks", "carts", "purchases")
+        }
         """(B,) each: what the episodes have brought so far; sales in currency."""
         self.totals["sales"] = np.zeros(rows)
         self._here: Arrivals | None = None

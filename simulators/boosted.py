@@ -200,7 +200,8 @@ class BoostedShopper(Drawn):
     def expect(self, state: BoostedState, slate: Tensor) -> Expected:
         """What the ensemble's members expect of slates, see `FittedShopper.expect`; asks every member's trees."""
         every = [self._expected(parts, state, slate) for parts in self.model.members or (self.model.own,)]
-        return summed(*(torch.stack(columns) for columns in zip(*every, strict=True)), self.prices[slate])
+        click, cart, purchase = (torch.stack(columns) for columns in zip(*every, strict=True))
+        return summed(click, cart, purchase, self.prices[slate])
 
     def _expected(self, parts: BoostedParts, state: BoostedState, slate: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(B, K) chances of a click at each place, of a cart given one, and of a purchase given that, by some parts."""

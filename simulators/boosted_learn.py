@@ -78,9 +78,9 @@ class Learner:
         often = weight[occasions.session]
         stages, evidence = self._funnel(looks, often, start)
         leaving, leaves, known = self._leaving(looks, often, start)
-        after, known = self.after, (config.priors, config.min_events)
+        after, told = self.after, (config.priors, config.min_events)
         pauses = after.seconds, after.outcome, occasions.session
-        dwell = learn_pauses(*pauses, often, *known, first=after.first)
+        dwell = learn_pauses(*pauses, often, *told, first=after.first)
         parts = BoostedParts(
             tables=learn_tables(log, occasions, weight, np.ones(len(log), np.bool_)),
             choice=choice,

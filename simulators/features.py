@@ -132,10 +132,11 @@ def item_facts(
     level = (np.bincount(category, price) + 5 * mean) / (np.bincount(category) + 5)
     within = price - level[category]
     columns = [(price - mean) / spread, within / max(float(within.std()), 1e-6)]
-    z = [torch.from_numpy(np.concatenate([[0.0], one]).astype(np.float32)) for one in columns]
+    price_z, within_z = (torch.from_numpy(np.concatenate([[0.0], one]).astype(np.float32)) for one in columns)
     codes = torch.from_numpy(np.concatenate([[0], category + 1]).astype(np.int64))
     bends = torch.tensor(knots, dtype=torch.float32)
-    return ItemFacts(*z, codes, torch.from_numpy(popularity), bends, draw or Draw.alike(len(catalogue)))
+    slots = draw or Draw.alike(len(catalogue))
+    return ItemFacts(price_z, within_z, codes, torch.from_numpy(popularity), bends, slots)
 
 
 def log_prices(prices: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -117,7 +117,7 @@ def _of_fitted(shopper: FittedShopper, state: FittedState, slate: Tensor) -> Rea
     utility = parts.choice.utility(scaled, slate, who)
     by_slot = None if who is None else who.repeat_interleave(k)
     cart, purchase = (
-        stage.chance(scaled.flatten(0, 1), slate.flatten(), by_slot).view(-1, k) * filled
+        stage.chance(scaled.flatten(0, 1), slate.flatten(), utility.flatten(), by_slot).view(-1, k) * filled
         for stage in (parts.cart, parts.purchase)
     )
     weights = parts.choice.item.expand(len(slate), -1) if who is None else parts.choice.item[who]
