@@ -143,7 +143,8 @@ def test_a_person_at_a_terminal_is_asked_and_may_leave_by_ctrl_c() -> None:
     ours, theirs = pty.openpty()
     words = [sys.executable, "-m", "slatewise", "play", "--seed", "2"]
     pipes: dict[str, Any] = {"stdin": theirs, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with subprocess.Popen(words, **pipes, env={**os.environ, "TERM": "dumb"}) as game:
+    started: Any = subprocess.Popen(words, **pipes, env={**os.environ, "TERM": "dumb"})
+    with started as game:
         try:
             assert game.stderr is not None
             said, end = "", time.monotonic() + 300
