@@ -330,7 +330,8 @@ def _microseconds(time: str) -> int:
 def _arrivals(episodes: list[Any]) -> Arrivals:
     """What was done before the first slates, of "history" observations; nothing of others."""
     numbers = np.arange(len(episodes))
-    if not isinstance(episodes[0].observations, Mapping):
+    first = episodes[0].observations
+    if not isinstance(first, Mapping) or "items" not in first:
         none = np.zeros((len(episodes), 1), np.int64)
         return Arrivals(numbers, none, none.copy(), none.astype(np.float32), np.zeros(len(episodes), np.int64))
     seen = [one.observations for one in episodes]
