@@ -5,6 +5,7 @@ more than there are steps, as Minari's own collector writes them: entry t + 1 be
 
 | info | shape | meaning |
 |---|---|---|
+| `slate` | (K,) int64 | items as the shopper saw them, also where actions are places among candidates; 0 is empty |
 | `propensity` | (K,) float64 | chance of each item at its place given those above it; nan where it is not known |
 | `clicked` | int64 | slot, -1 for none |
 | `carted`, `purchased` | bool | what became of the item clicked |
@@ -42,6 +43,7 @@ Propensities = Callable[[Any, NDArray[np.int64]], NDArray[np.float64]]
 """Observations and slates (B, K) -> (B, K) chance of each item at its place given those above it."""
 FORMAT = "arrow"
 """Files of a data set: Arrow needs nothing more than Minari itself; `"hdf5"` needs h5py."""
+_ITEMS = "slatewise_items"  # in a data set's metadata: how many items the catalogue has
 _OUTCOMES = {"clicked": -1, "carted": False, "purchased": False, "quantity": 0, "revenue": 0.0, "dwell": np.nan}
 _APART = 3600 * 10**6  # microseconds between sessions whose time is not known
 
@@ -86,6 +88,7 @@ def export_log(
         minari,
         dataset_id,
         [_logged_episode(minari, log, steps, number) for number in range(len(steps.sessions))],
+        n_items,
         observation_space=history_space(n_items, k, encoder.dim, history_len),
         action_space=SlateSpace(n_items, max(k, 1)),
         data_format=data_format,
@@ -133,7 +136,9 @@ def export_rollouts(
     ]
     spaces = {"observation_space": env.observation_space, "action_space": env.action_space}
     spec = {"env": env} if _can_be_written(env) else {}
-    return _create(minari, dataset_id, buffers, data_format=data_format, **spaces, **spec, **about)
+    shopper = getattr(getattr(env.unwrapped, "batch", None), "shopper", None)
+    n_items = None if shopper is None else int(shopper.n_items)
+    return _create(minari, dataset_id, buffers, n_items, data_format=data_format, **spaces, **spec, **about)
 
 
 def plackett_luce(policy: Any) -> Propensities:
@@ -195,10 +200,13 @@ def _minari() -> Any:
     return minari
 
 
-def _create(minari: Any, dataset_id: str, buffers: list[Any], **settings: Any) -> Any:
+def _create(minari: Any, dataset_id: str, buffers: list[Any], n_items: int | None, **settings: Any) -> Any:
     with warnings.catch_warnings():  # that there is no env, or no other one to evaluate in, is no fault of the user's
         warnings.filterwarnings("ignore", message=r"`eval_env` is set to None|env_spec is None")
-        return minari.create_dataset_from_buffers(dataset_id, buffers, **settings)
+        dataset = minari.create_dataset_from_buffers(dataset_id, buffers, **settings)
+    if n_items is not None:
+        dataset.storage.update_metadata({_ITEMS: n_items})
+    return dataset
 
 
 def _can_be_written(env: gym.Env[Any, Any]) -> bool:
@@ -227,7 +235,7 @@ def _logged_episode(minari: Any, log: ShopLog, steps: LoggedSteps, number: int) 
         rewards=steps.rewards[rows].tolist(),
         terminations=[False] * (count - 1) + [True],
         truncations=[False] * count,
-        infos=_with_reset({name: values[rows] for name, values in steps.infos.items()}),
+        infos=_with_reset({"slate": steps.slates[rows], **{name: one[rows] for name, one in steps.infos.items()}}),
     )
 
 
@@ -238,7 +246,7 @@ def _with_reset(infos: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
     """
     found: dict[str, Any] = {}
     for name, values in infos.items():
-        nothing = _OUTCOMES.get(name, np.nan)
+        nothing = {**_OUTCOMES, "slate": 0}.get(name, np.nan)
         whole = np.concatenate([np.full_like(values[:1], nothing), values])
         found[name] = whole.tolist() if whole.ndim == 1 else whole
     return found
@@ -268,7 +276,8 @@ def _rolled_out(
         rewards.append(float(reward))
         ends.append(bool(terminated))
         cuts.append(bool(truncated))
-        told.append({"propensity": chance[0], "gap": gap, **{name: info[name] for name in _OUTCOMES}})
+        shown = _shown_items(env, slate[0])
+        told.append({"slate": shown, "propensity": chance[0], "gap": gap, **{name: info[name] for name in _OUTCOMES}})
         ended = terminated or truncated
     return minari.data_collector.EpisodeBuffer(
         seed=seed,
@@ -299,11 +308,17 @@ def _gap(env: gym.Env[Any, Any]) -> float:
     return float("nan") if batch is None else float(batch.here.state.gap[0])
 
 
+def _shown_items(env: gym.Env[Any, Any], slate: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Items that the last slate had; the action itself where the env does not say."""
+    turn = getattr(getattr(env.unwrapped, "batch", None), "last", None)
+    return slate.astype(np.int64) if turn is None else turn.slate[0].cpu().numpy().astype(np.int64)
+
+
 def _check_readable(dataset: Any, catalogue: Catalogue) -> None:
-    n_items = int(dataset.spec.action_space.nvec.max()) - 1
-    if n_items != catalogue.n_items:
+    n_items = dataset.storage.metadata.get(_ITEMS)
+    if n_items is not None and int(n_items) != catalogue.n_items:
         raise ValueError(f"the data set is over {n_items} items, and the catalogue over {catalogue.n_items}")
-    lacking = {"propensity", "gap", *_OUTCOMES} - set(dataset[0].infos)
+    lacking = {"slate", "propensity", "gap", *_OUTCOMES} - set(dataset[0].infos)
     if lacking:
         raise ValueError(f"the data set does not tell {', '.join(sorted(lacking))}; slatewise did not write it")
 
@@ -315,7 +330,8 @@ def _microseconds(time: str) -> int:
 def _arrivals(episodes: list[Any]) -> Arrivals:
     """What was done before the first slates, of "history" observations; nothing of others."""
     numbers = np.arange(len(episodes))
-    if not isinstance(episodes[0].observations, Mapping):
+    first = episodes[0].observations
+    if not isinstance(first, Mapping) or "items" not in first:
         none = np.zeros((len(episodes), 1), np.int64)
         return Arrivals(numbers, none, none.copy(), none.astype(np.float32), np.zeros(len(episodes), np.int64))
     seen = [one.observations for one in episodes]
@@ -333,7 +349,7 @@ def _shown(episodes: list[Any]) -> Shown:
         session=np.repeat(np.arange(len(episodes)), counts),
         step=np.concatenate([np.arange(count) for count in counts]),
         gap=np.nan_to_num(infos["gap"]),
-        slate=np.concatenate([one.actions for one in episodes]),
+        slate=infos["slate"],
         propensity=infos["propensity"],
         clicked=infos["clicked"],
         carted=infos["carted"],

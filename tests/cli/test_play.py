@@ -141,28 +141,24 @@ def test_a_fitted_shopper_needs_the_log_that_names_its_items(command: Callable[.
 
 def test_a_person_at_a_terminal_is_asked_and_may_leave_by_ctrl_c() -> None:
     ours, theirs = pty.openpty()
-    game = subprocess.Popen(
-        [sys.executable, "-m", "slatewise", "play", "--seed", "2"],
-        stdin=theirs,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env={**os.environ, "TERM": "dumb"},
-    )
-    try:
-        assert game.stderr is not None
-        said = ""
-        end = time.monotonic() + 120
-        for pressed in range(3):
-            while said.count("Enter: the next slate") <= pressed and time.monotonic() < end:
-                if select.select([game.stderr], [], [], 1.0)[0]:
-                    said += os.read(game.stderr.fileno(), 4096).decode()
-            if pressed < 2:
-                os.write(ours, b"\n")
-        game.send_signal(signal.SIGINT)
-        out, _ = game.communicate(timeout=60)
-    finally:
-        game.kill()
-        os.close(ours)
-        os.close(theirs)
+    words = [sys.executable, "-m", "slatewise", "play", "--seed", "2"]
+    pipes: dict[str, Any] = {"stdin": theirs, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    started: Any = subprocess.Popen(words, **pipes, env={**os.environ, "TERM": "dumb"})
+    with started as game:
+        try:
+            assert game.stderr is not None
+            said, end = "", time.monotonic() + 300
+            for pressed in range(3):
+                while said.count("Enter: the next slate") <= pressed and time.monotonic() < end:
+                    if select.select([game.stderr], [], [], 1.0)[0]:
+                        said += os.read(game.stderr.fileno(), 4096).decode()
+                if pressed < 2:
+                    os.write(ours, b"\n")
+            game.send_signal(signal.SIGINT)
+            out, _ = game.communicate(timeout=300)
+        finally:
+            game.kill()
+    os.close(ours)
+    os.close(theirs)
     assert game.returncode == 0
     assert b"slates 3," in out

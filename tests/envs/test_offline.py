@@ -137,6 +137,19 @@ def test_without_chances_rollouts_say_that_they_are_not_known() -> None:
     assert np.isnan(dataset[0].infos["propensity"]).all()
 
 
+def test_rollouts_tell_the_slate_as_the_shopper_saw_it() -> None:
+    class Repeats:
+        def predict(self, observation: Any, deterministic: bool = True) -> tuple[Any, None]:
+            return np.array([[5, 5, 7]]), None
+
+    dataset = export_rollouts(ShopEnv(k=3), Repeats(), "shop/repeats-v0", episodes=2, **ABOUT)
+    for episode in dataset.iterate_episodes():
+        assert (episode.actions == [5, 5, 7]).all()
+        assert (episode.infos["slate"][1:] == [5, 0, 7]).all()
+        assert not episode.infos["slate"][0].any()
+    assert (log_of(dataset, default_shop().catalogue).slates.items[:, :2] == [5, 7]).all()
+
+
 def test_the_environment_of_rollouts_is_recovered_and_gives_the_same_episode() -> None:
     env = gym.make("slatewise.envs:slatewise/Shop-v0", k=3, observation="history")
     export_rollouts(env, Sampled(200, 3), "shop/recovered-v0", episodes=4, seed=11, **ABOUT)

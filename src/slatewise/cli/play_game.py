@@ -1,5 +1,7 @@
 """The game: shoppers come, are shown slates, by a policy or by a person, and what they do is told with its reasons."""
 
+import os
+import select
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -50,7 +52,7 @@ class Game:
         self.waits = self.attended and slates is None and not choose
         self.shown: list[Shown] = []
         self.shoppers = 0
-        self._ask = ask or input
+        self._ask = ask or _line
         self._rng = np.random.default_rng(seed)
 
     def play(self) -> dict[str, Any]:
@@ -187,3 +189,17 @@ class Game:
                 "best_expected_clicks": sum(best) if best else None,
             },
         }
+
+
+def _line() -> str:
+    """A line from standard input.
+
+    Waits in short turns: of a Ctrl-C that comes just before a read begins, nothing would be noticed until the next key.
+
+    Raises:
+        EOFError: there is none left.
+    """
+    if os.name == "posix" and sys.stdin.isatty():
+        while not select.select([sys.stdin], [], [], 0.2)[0]:
+            pass
+    return input()
