@@ -380,11 +380,12 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0, help="of shops, weights, shoppers and slates; 0")
     parser.add_argument("--rounds", type=int, help="in which all contestants take turns; 15, quick 5")
     parser.add_argument("--items", type=int, nargs="+", default=CATALOGUES, help="in the catalogues; 1000 50000")
+    parser.add_argument("--batches", type=int, nargs="+", help="of shoppers; 1 64 256 1024 4096, quick 1 1024")
     cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "slatewise"
     parser.add_argument("--cache", type=Path, default=cache, help="folder that keeps the peers' environments")
     args = parser.parse_args()
     args.rounds = args.rounds or (5 if args.quick else 15)
-    args.batches = (1, 1024) if args.quick else BATCHES
+    args.batches = sorted({1, *(args.batches or ((1, 1024) if args.quick else BATCHES))})
     args.work, args.most, args.peer_steps = (4_096, 60, 60) if args.quick else (16_384, 200, 200)
     return args
 
