@@ -30,6 +30,7 @@ Value = Literal["click", "purchase", "revenue"]
 ARRIVAL = 3
 """Most tokens that a shopper brings along."""
 _CANDIDATES = 64  # items among which an arriving shopper browses; keeps a reset free of the catalogue's size
+_TOGETHER = 256  # shoppers whose candidates are compared at once, so that what lies between stays in the cache
 _FAMILIAR = 8  # slates back to which a clicked item is remembered
 _OWNED = 6  # purchases back to which a shopper remembers what it bought
 _DEEPER = (1.0, 1.5, 2.0)  # what goes with an item gains by its click, cart and purchase, in units of `complements`
@@ -203,7 +204,12 @@ class KnownTruthShopper:
         edge = torch.arange(wide + 1, device=self.device) * self.n_items // wide
         draw = uniform(seeds, 0, _BROWSE, wide)
         candidates = 1 + edge[:-1] + (draw * edge.diff()).long()
-        utility = self.utilities(state, candidates) + gumbel(seeds, 1, _BROWSE, wide)
+        utility = torch.empty(rows, wide, device=self.device)
+        for some in torch.arange(rows, device=self.device).split(_TOGETHER):
+            asked = candidates[some]
+            value = self._unwearied(state.liking[some], state.weights[some], asked, _at(self._category, asked))
+            utility[some] = self._unowned(value, state.owned[some], asked)
+        utility += gumbel(seeds, 1, _BROWSE, wide)
         choices = width
         if self.config.turnover:
             there = self.there(state.day, candidates)
@@ -241,14 +247,21 @@ class KnownTruthShopper:
 
     def _worth(self, state: KnownTruthState, items: Tensor, category: Tensor) -> Tensor:
         """(B, M) float32 as `utilities`, of items of these categories."""
-        features = F.embedding(items, self._features)
-        match = torch.bmm(features, state.weights.unsqueeze(2)).squeeze(2)
-        value = match + self._appeal(state).gather(1, category)
+        value = self._unwearied(self._appeal(state), state.weights, items, category)
         again = (items.unsqueeze(2) == state.familiar.unsqueeze(1)).to(torch.float32)
         value = value - torch.bmm(again, state.weariness.unsqueeze(2)).squeeze(2)
-        if self.config.owned:
-            value = value - self.config.owned * (items[:, :, None] == state.owned[:, None, :]).sum(2)
-        return value
+        return self._unowned(value, state.owned, items)
+
+    def _unwearied(self, appeal: Tensor, weights: Tensor, items: Tensor, category: Tensor) -> Tensor:
+        """(B, M) utilities to shoppers who have clicked none of the items yet, by `_appeal` and `state.weights`."""
+        match = torch.bmm(F.embedding(items, self._features), weights.unsqueeze(2)).squeeze(2)
+        return match + appeal.gather(1, category)
+
+    def _unowned(self, value: Tensor, owned: Tensor, items: Tensor) -> Tensor:
+        """(B, M) utilities of items, less what those lose that the shoppers own."""
+        if not self.config.owned:
+            return value
+        return value - self.config.owned * (items[:, :, None] == owned[:, None, :]).sum(2)
 
     def _appeal(self, state: KnownTruthState) -> Tensor:
         """(B, C) logits that each category has right now."""

@@ -1,10 +1,11 @@
-"""An environment of its own for RecBole, which needs an older NumPy than we do: built once, kept in a cache folder."""
+"""Environments of their own for rivals, which need older libraries than we do: built once, kept in a cache folder."""
 
 import hashlib
 import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 # RecBole 1.2.1 breaks with NumPy 2 and pandas 3. Ray, which it imports, has wheels up to Python 3.11.
@@ -25,21 +26,44 @@ def recbole_python(cache: Path) -> Path:
     """
     base = _base_python()
     name = hashlib.sha256(json.dumps([base, REQUIREMENTS, TORCH]).encode()).hexdigest()[:8]
-    folder = cache / f"recbole-{name}"
+    try:
+        return environment(cache / f"recbole-{name}", base, [[(*REQUIREMENTS, *torch)] for torch in TORCH])
+    except NotInstalledError as error:
+        sys.exit(f"RecBole could not be installed; leave SASRec and GRU4Rec out with --rivals.\n{error}")
+
+
+class NotInstalledError(RuntimeError):
+    """What pip said of an environment that could not be built."""
+
+
+def environment(folder: Path, base: str, ways: Sequence[Sequence[Sequence[str]]]) -> Path:
+    """The interpreter of an environment, which is built when it is not there yet.
+
+    Args:
+        folder: to keep it in.
+        base: the interpreter that it is made of.
+        ways: to fill it, tried in turn; each is what pip is called with, one call after another.
+
+    Raises:
+        NotInstalledError: no way was open.
+    """
     python, ready = folder / "bin" / "python", folder / "ready"
     if ready.is_file():
         return python
-    print(f"building an environment for RecBole in {folder}", flush=True)
+    print(f"building an environment in {folder}", flush=True)
     subprocess.run([base, "-m", "venv", "--clear", str(folder)], check=True)
     said = ""
-    for torch in TORCH:
-        command = [str(python), "-m", "pip", "install", "--quiet", *REQUIREMENTS, *torch]
-        installed = subprocess.run(command, capture_output=True, text=True)
-        if not installed.returncode:
+    for calls in ways:
+        for asked in calls:
+            command = [str(python), "-m", "pip", "install", "--quiet", *asked]
+            installed = subprocess.run(command, capture_output=True, text=True)
+            if installed.returncode:
+                said = installed.stderr[-2000:]
+                break
+        else:
             ready.touch()
             return python
-        said = installed.stderr[-2000:]
-    sys.exit(f"RecBole could not be installed; leave SASRec and GRU4Rec out with --rivals.\n{said}")
+    raise NotInstalledError(said)
 
 
 def _base_python() -> str:
