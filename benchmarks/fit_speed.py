@@ -142,8 +142,9 @@ class Clock:
             else:
                 setattr(owner, name, _method(self, part, found))
 
-        def learn_rest(rest: Any, weight: Any, start: Any = None) -> Any:
-            return again(rest, weight) if start is None else self.counted("members", again, rest, weight, start)
+        def learn_rest(rest: Any, weight: Any, choice: Any, start: Any = None) -> Any:
+            given = rest, weight, choice
+            return again(*given) if start is None else self.counted("members", again, *given, start)
 
         rest_of.learn = learn_rest
         try:

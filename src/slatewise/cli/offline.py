@@ -41,6 +41,7 @@ def train_offline_step(
     check_items(len(available) - 1, encoder=encoder.n_items)
     with checked():
         mix = asdict(RewardMix.of(reward))
+        del mix["returned"]  # slates of single visits, as in `Shop-v0`: none is followed by another
         config = learner_config(agent, settings)
         check_slate_size(k, available)
     with reporter.step(f"training {agent} on the log, {len(seeds)} seeds") as progress:
