@@ -30,7 +30,7 @@ from ..errors import ArtefactError
 from .checkpoint import Checkpoints, Curve, restore
 from .dqn import ClickModel, SlateDQN
 from .dqn_config import DQNConfig
-from .learning import predicted
+from .learning import check_enough, predicted
 from .offline import OfflineAgent
 from .offline_losses import BCConfig, ReinforceConfig
 from .plackett_luce import seeded
@@ -131,11 +131,12 @@ def train(
     Raises:
         ArtefactError: `out` holds something else, or other settings, and `force` is not set.
         DivergedError: a loss is no longer finite.
-        ValueError: seeds, spaces, vectors or availability do not fit.
+        ValueError: seeds, spaces, vectors or availability do not fit, or `total_timesteps` ends before learning begins.
     """
     out, seeds = Path(out), list(seeds)
     if not seeds or len(set(seeds)) != len(seeds):
         raise ValueError(f"seeds must be different and at least one, got {seeds}")
+    check_enough(config, total_timesteps)
     algorithm = ALGORITHMS[type(config)]
     plan = {"algorithm": algorithm, "config": config.to_dict(), "seeds": seeds, "total_timesteps": total_timesteps}
     plan |= dict(settings or {})

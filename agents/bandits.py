@@ -23,6 +23,7 @@ from .replay import state_of
 
 Doubles = NDArray[np.float64]
 _CELLS = 4_000_000  # numbers worked out at once for uncertainties
+_AT_ONCE = 65_536  # items shown that are learnt from at once
 
 
 class LinearBandit(Ranking):
@@ -61,11 +62,13 @@ class LinearBandit(Ranking):
         clicked = np.asarray(clicked, dtype=np.int64)
         place = np.arange(slates.shape[1])
         looked = (slates > 0) & ((clicked < 0)[:, None] | (place <= clicked[:, None]))
-        row, slot = np.nonzero(looked)
-        vectors = self.item_vectors[slates[row, slot]]
-        x = np.concatenate([states[row] * vectors, vectors, np.ones((len(row), 1))], axis=1)
-        self.precision = self.precision + x.T @ x
-        self.clicks = self.clicks + x[slot == clicked[row]].sum(0)
+        rows, slots = np.nonzero(looked)
+        for start in range(0, len(rows), _AT_ONCE):
+            row, slot = rows[start : start + _AT_ONCE], slots[start : start + _AT_ONCE]
+            vectors = self.item_vectors[slates[row, slot]]
+            x = np.concatenate([states[row] * vectors, vectors, np.ones((len(row), 1))], axis=1)
+            self.precision = self.precision + x.T @ x
+            self.clicks = self.clicks + x[slot == clicked[row]].sum(0)
         self._solved = None
 
     def learn(self, env: VecEnv, total_timesteps: int) -> "LinearBandit":

@@ -189,7 +189,8 @@ class SlateDQN(OffPolicyAlgorithm):
         Raises:
             DivergedError: the loss is no longer finite.
         """
-        if len(self.replay_buffer) < max(self.learning_starts, 1):
+        whole = self.replay_buffer.buffer_size * self.replay_buffer.n_envs  # rows of envs, rounded down
+        if len(self.replay_buffer) < max(min(self.learning_starts, whole), 1):
             return  # a resumed run starts with an empty replay
         self.policy.set_training_mode(True)
         self._update_learning_rate(self.policy.optimizer)

@@ -74,6 +74,11 @@ class DQNConfig:
         limits = {**dict.fromkeys(shares, (0, 1)), **dict.fromkeys(sizes, (1, np.inf))}
         limits |= {"gamma": (0, 1), "learning_rate": (1e-9, 1), "scale": (1e-6, 1e3), "priority": (0, 10)}
         check_settings(self, limits)
+        if self.buffer_size < self.learning_starts:
+            raise ValueError(
+                f"buffer_size={self.buffer_size} never holds the learning_starts={self.learning_starts} slates that "
+                "learning begins with"
+            )
         if self.choice not in ("learned", "shopper"):
             raise ValueError(f"choice must be 'learned' or 'shopper', got {self.choice!r}")
 

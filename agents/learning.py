@@ -41,6 +41,18 @@ def check_settings(settings: Any, limits: dict[str, tuple[float, float]]) -> Non
             raise ValueError(f"{name} must be in [{low:g}, {high:g}], got {value}")
 
 
+def check_enough(config: Any, total_timesteps: int) -> None:
+    """Check that a training is long enough to learn anything.
+
+    Raises:
+        ValueError: it ends before the learner takes its first step; names the setting that says when that is.
+    """
+    name = "clone_first" if getattr(config, "behaviour", "") == "estimated" else "learning_starts"
+    unread = getattr(config, name, 0)
+    if total_timesteps <= unread:
+        raise ValueError(f"learning begins after {name}={unread} slates, and {total_timesteps} are all there are")
+
+
 def put_items(algorithm: Any, item_vectors: ArrayLike | Tensor, available: ArrayLike | Tensor | None) -> None:
     """Give an algorithm its catalogue.
 

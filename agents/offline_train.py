@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..datasets.artefact import building, is_finished, write_json
 from .artefact import ALGORITHMS, LearnedPolicy, Progress, load_agents, save_weights, write_description
+from .learning import check_enough
 from .offline import OfflineAgent, OfflineConfig
 from .offline_data import LoggedSlates
 
@@ -58,11 +59,12 @@ def train_offline(
         ArtefactError: `out` holds something else, or other settings, and `force` is not set.
         DivergedError: a loss is no longer finite.
         EvidenceError: the log does not hold what is learnt from.
-        ValueError: seeds, vectors or availability do not fit.
+        ValueError: seeds, vectors or availability do not fit, or `total_timesteps` ends before learning begins.
     """
     out, seeds = Path(out), list(seeds)
     if not seeds or len(set(seeds)) != len(seeds):
         raise ValueError(f"seeds must be different and at least one, got {seeds}")
+    check_enough(config, total_timesteps)
     algorithm = ALGORITHMS[type(config)]
     plan = {"algorithm": algorithm, "config": config.to_dict(), "seeds": seeds, "total_timesteps": total_timesteps}
     plan |= dict(settings or {})

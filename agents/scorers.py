@@ -109,6 +109,8 @@ class SlateScorer(nn.Module):
 
     def __init__(self, dim: int, n_items: int, k: int, *, hidden: int, scale: float, max_candidates: int) -> None:
         super().__init__()
+        if max_candidates < min(k, n_items):
+            raise ValueError(f"max_candidates={max_candidates} cannot fill slates of {k} slots")
         self.dim, self.k, self.hidden, self.scale, self.max_candidates = dim, k, hidden, scale, max_candidates
         self._index: tuple[Any, InvertedLists] | None = None
         self.register_buffer("item_vectors", torch.zeros(n_items + 1, dim))
@@ -155,6 +157,7 @@ class SlateScorer(nn.Module):
             raise ValueError(f"only {int(mask.sum())} items are available, fewer than the {self.k} slots of a slate")
         place = self.item_vectors.device
         self.item_vectors, self.available = table.clone().to(place), mask.to(place)
+        self._index = None  # a freed tensor's id may come back
 
     def candidates(self, state: Tensor, *, exact: bool = False) -> Tensor | None:
         """(B, C) items that are scored in each state; None where it is the whole catalogue.

@@ -16,7 +16,7 @@ from ..datasets.tokens import Ints
 from .popularity import expected_clicks
 
 CLICKS = 5.0
-"""Clicks as of the mean place, or item, that each is given on top, so that few shows say little."""
+"""Clicks, at the rate of the place above or of an item's places, given to each on top, so that few shows say little."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +43,9 @@ class Draw:
         shown, hit = (items > 0).sum(0), np.flatnonzero(clicked >= 0)
         if not len(hit):
             return cls.alike(n_items)
-        usual = len(hit) / shown.sum()
-        place = (np.bincount(clicked[hit], minlength=items.shape[1]) + CLICKS) / (shown + CLICKS / usual)
+        place, above = np.empty(items.shape[1]), len(hit) / shown.sum()
+        for at, clicks in enumerate(np.bincount(clicked[hit], minlength=items.shape[1])):
+            place[at] = above = (clicks + CLICKS) / (shown[at] + CLICKS / above)
         brought = np.bincount(items[hit, clicked[hit]], minlength=n_items + 1)
         item = (brought + CLICKS) / (expected_clicks(items, clicked, n_items) + CLICKS)
         item[0] = 0

@@ -5,7 +5,7 @@ And the table that says, for every quantity of a fitted shopper, whether the log
 
 import math
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Literal, Self
 
 import pandas as pd
@@ -74,12 +74,6 @@ class Priors:
         for name in ("seconds_per_slate", "come_back_after"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
-
-    @classmethod
-    def from_dict(cls, values: dict[str, float]) -> Self:
-        """Priors from their saved settings."""
-        kinds = {one.name: one.type for one in fields(cls)}
-        return cls(**{name: int(value) if kinds[name] in (int, "int") else value for name, value in values.items()})  # pyright: ignore[reportArgumentType]
 
     def to_dict(self) -> dict[str, float]:
         """Plain values by name."""

@@ -170,12 +170,12 @@ def test_slates_shown_before_the_next_token_follow_each_other(catalogue: Catalog
 
 def test_slots_draw_by_place_and_by_item() -> None:
     # 100 slates of items 1 and 2 are clicked at the first place 30 times, 100 of 3 and 1 10 times at the first, 10 at
-    # the second: a place's clicks, five more as if of the mean place, and an item's over what its places would bring.
+    # the second: a place's clicks, five more as if of the place above, and an item's over what its places would bring.
     items = np.repeat(np.array([[1, 2], [3, 1]]), 100, axis=0)
     clicked = np.r_[np.zeros(30), np.full(70, -1), np.zeros(10), np.ones(10), np.full(80, -1)].astype(np.int64)
     draw = Draw.of(items, clicked, n_items=4)
-    mean = 50 / 400
-    place = np.array([(40 + 5) / (200 + 5 / mean), (10 + 5) / (200 + 5 / mean)])
+    first = (40 + 5) / (200 + 5 / (50 / 400))
+    place = np.array([first, (10 + 5) / (200 + 5 / first)])
     np.testing.assert_allclose(draw.place, place, rtol=1e-6)
     expected = np.array([20 + 5, 5, 20, 0])
     np.testing.assert_allclose(draw.item, np.append(0, (np.array([40, 0, 10, 0]) + 5) / (expected + 5)), rtol=1e-6)

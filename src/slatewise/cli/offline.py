@@ -46,7 +46,8 @@ def train_offline_step(
         check_slate_size(k, available)
     with reporter.step(f"training {agent} on the log, {len(seeds)} seeds") as progress:
         data = LoggedSlates.from_log(selection.of(log), encoder, **mix)
-        later = LoggedSlates.from_log(Selection(held_out, "test").of(log), encoder, **mix) if held_out > 0 else None
+        rest = Selection(held_out, "test").of(log) if held_out > 0 else None
+        later = None if rest is None or not len(rest.slates) else LoggedSlates.from_log(rest, encoder, **mix)
         train_offline(
             data,
             out,
