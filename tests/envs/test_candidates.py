@@ -108,6 +108,33 @@ def test_a_retrieval_of_one_s_own_decides() -> None:
         ShopEnv(candidates=5, retrieve=lambda states: torch.zeros(len(states), 3)).reset(seed=0)
 
 
+@pytest.mark.parametrize("scale", [1e-30, 1e-7, 1.0, 1e6, 1e30])
+@pytest.mark.parametrize("shift", [0.0, -2.0])
+def test_scores_of_one_s_own_may_be_of_any_size(encoder: MeanEncoder, scale: float, shift: float) -> None:
+    draws = np.random.default_rng(0).permutation(N + 1) / N + shift
+    scores = torch.from_numpy(draws * scale).float()[None]
+    found = Retrieval(M, encoder, torch.ones(N + 1), retrieve=lambda _: scores).find(torch.zeros(1, encoder.dim))
+    assert found[0, 1:].tolist() == (1 + np.argsort(-draws[1:])[:M]).tolist()
+
+
+def test_scores_of_one_s_own_that_rounding_alone_tells_apart_go_by_index(encoder: MeanEncoder) -> None:
+    near = torch.tensor([3.0, 1.0, 1.0 + 1e-6, 1.0 - 1e-7, -0.0, 0.0, 1.001]).repeat(2, 1)
+    near[1] *= -1
+    scores = torch.nn.functional.pad(near, (0, N + 1 - near.shape[1]), value=-torch.inf)
+    found = Retrieval(8, encoder, torch.ones(N + 1), retrieve=lambda _: scores).find(torch.zeros(2, encoder.dim))
+    assert found.tolist() == [[0, 6, 1, 2, 3, 4, 5, 0, 0], [0, 4, 5, 1, 2, 3, 6, 0, 0]]
+
+
+def test_a_score_of_one_s_own_may_be_infinite_but_not_nan(encoder: MeanEncoder) -> None:
+    scores = torch.arange(N + 1.0)[None].clone()
+    scores[0, 9], scores[0, N] = torch.inf, -torch.inf
+    retrieval = Retrieval(3, encoder, torch.ones(N + 1), retrieve=lambda _: scores)
+    assert retrieval.find(torch.zeros(1, encoder.dim)).tolist() == [[0, 9, N - 1, N - 2]]
+    scores[0, 3] = torch.nan
+    with pytest.raises(ValueError, match="retrieve gave nan"):
+        retrieval.find(torch.zeros(1, encoder.dim))
+
+
 @pytest.mark.parametrize("mode", [AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP])
 def test_rows_with_candidates_are_single_environments(mode: AutoresetMode) -> None:
     settings: dict[str, Any] = {"k": K, "candidates": M, "observation": ALL_PARTS, "max_slates": 3, "history_len": 4}
