@@ -135,6 +135,11 @@ class ShopBatch:
         assert self._here is not None, "arrive() comes first"
         return self._here
 
+    @property
+    def gap(self) -> Tensor:
+        """(B,) float32 seconds since each shopper's last token, on an earlier visit where it is remembered."""
+        return self.here.state.gap + self._pause
+
     @torch.no_grad()
     def prepare(self, seeds: Ints) -> Arrivals:
         """Shoppers of these seeds, (n,), as they are when they arrive."""
@@ -226,7 +231,7 @@ class ShopBatch:
             ValueError: another shape, no integers, or an item or a place that does not exist.
         """
         here, slate = self.here, self.shelf.legal(slates)
-        gap = here.state.gap + self._pause  # the token's gap; `respond` uses the state up
+        gap = self.gap  # the token's; `respond` uses the state up
         doubt = None if self.doubt is None else self.doubt.about(here.state, slate)
         response, here.state = self.shopper.respond(here.state, slate)
         items, events = response.tokens(slate)
@@ -329,7 +334,7 @@ class ShopBatch:
         return context(
             slates=(self.slates / self.max_slates).astype(np.float32),
             idle=self._idle,
-            gap=_numpy(state.gap + self._pause),
+            gap=_numpy(self.gap),
             horizon=np.zeros((self.rows, 2)) if visits is None else visits.horizon,
             days_away=none if visits is None else visits.days_away,
             bought=self.totals["purchases"],

@@ -43,10 +43,10 @@ def space_of(
 ) -> gym.Space[Any]:
     """The space of observations with these parts; of states (dim,) alone where nothing but the state is asked for."""
     if settings.observation == "state" and parts == {"state"}:
-        return _real(dim)
-    spaces: dict[str, gym.Space[Any]] = {"state": _real(dim)}
+        return state_space(dim)
+    spaces: dict[str, gym.Space[Any]] = {"state": state_space(dim)}
     if "history" in parts:
-        spaces |= _history(shelf.n_items, settings.history_len, settings.k)
+        spaces |= history_spaces(shelf.n_items, settings.history_len, settings.k)
     if shelf.retrieval is not None:
         places = shelf.retrieval.size + 1
         spaces["candidates"] = _whole(shelf.n_items, places)
@@ -62,7 +62,8 @@ def space_of(
     return gym.spaces.Dict(spaces)
 
 
-def _history(n_items: int, history_len: int, k: int) -> dict[str, gym.Space[Any]]:
+def history_spaces(n_items: int, history_len: int, k: int) -> dict[str, gym.Space[Any]]:
+    """The spaces of the part "history" by key."""
     return {
         "events": _whole(N_EVENTS - 1, history_len),
         "gaps": Box(0.0, _LARGEST, (history_len,), np.float32),
@@ -70,6 +71,11 @@ def _history(n_items: int, history_len: int, k: int) -> dict[str, gym.Space[Any]
         "lengths": _whole(history_len, 1),
         "slates": _whole(n_items, history_len * k),
     }
+
+
+def state_space(dim: int) -> Box:
+    """The space of encoder states, (dim,)."""
+    return _real(dim)
 
 
 def _real(width: int) -> Box:

@@ -13,6 +13,8 @@ more than there are steps, as Minari's own collector writes them: entry t + 1 be
 | `revenue` | float64 | in the shop's currency |
 | `gap` | float64 | seconds from the shopper's last token to the slate |
 | `dwell` | float64 | seconds on the slate; nan where it is not known |
+| `returned` | bool | the slate ended the visit, and the shopper comes again; only of environments with visits |
+| `days_away` | float64 | days from the beginning of that visit to that of the next; likewise |
 
 Needs `pip install "slatewise[minari]"`. Minari keeps data sets under `MINARI_DATASETS_PATH`, by default in the user's
 home. Shapes: K slots, T steps.
@@ -44,6 +46,8 @@ Propensities = Callable[[Any, NDArray[np.int64]], NDArray[np.float64]]
 FORMAT = "arrow"
 """Files of a data set: Arrow needs nothing more than Minari itself; `"hdf5"` needs h5py."""
 _ITEMS = "slatewise_items"  # in a data set's metadata: how many items the catalogue has
+_VISITS = "slatewise_visits"  # in a data set's metadata: whether an episode is several visits
+_RETURNS = {"returned": False, "days_away": 0.0}
 _OUTCOMES = {"clicked": -1, "carted": False, "purchased": False, "quantity": 0, "revenue": 0.0, "dwell": np.nan}
 _APART = 3600 * 10**6  # microseconds between sessions whose time is not known
 
@@ -110,7 +114,8 @@ def export_rollouts(
 ) -> Any:
     """Write what a policy showed to simulated shoppers, and what they did, as a Minari data set.
 
-    Episode e is that of `env.reset(seed=seed + e)`; its metadata has this seed. Where `gymnasium.make` made `env` with
+    Episode e is that of `env.reset(seed=seed + e)`; its metadata has this seed. Of an environment with visits it is
+    several of them, which a log cannot hold: `log_of` refuses the data set. Where `gymnasium.make` made `env` with
     plain settings, Minari's `recover_environment` makes it again.
 
     Args:
@@ -136,9 +141,12 @@ def export_rollouts(
     ]
     spaces = {"observation_space": env.observation_space, "action_space": env.action_space}
     spec = {"env": env} if _can_be_written(env) else {}
-    shopper = getattr(getattr(env.unwrapped, "batch", None), "shopper", None)
-    n_items = None if shopper is None else int(shopper.n_items)
-    return _create(minari, dataset_id, buffers, n_items, data_format=data_format, **spaces, **spec, **about)
+    batch = getattr(env.unwrapped, "batch", None)
+    n_items = None if batch is None else int(batch.shopper.n_items)
+    dataset = _create(minari, dataset_id, buffers, n_items, data_format=data_format, **spaces, **spec, **about)
+    if batch is not None and batch.visits is not None:
+        dataset.storage.update_metadata({_VISITS: True})
+    return dataset
 
 
 def plackett_luce(policy: Any) -> Propensities:
@@ -166,7 +174,8 @@ def log_of(dataset: Any, catalogue: Catalogue, *, start: datetime | None = None)
         start: of the first session where the data set does not tell; then sessions begin an hour apart.
 
     Raises:
-        ValueError: the data set is over other items, or has none of the infos listed above.
+        ValueError: the data set is over other items, its episodes are of several visits, or it does not have the infos
+            listed above.
     """
     _check_readable(dataset, catalogue)
     episodes = list(dataset.iterate_episodes())
@@ -246,7 +255,7 @@ def _with_reset(infos: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
     """
     found: dict[str, Any] = {}
     for name, values in infos.items():
-        nothing = {**_OUTCOMES, "slate": 0}.get(name, np.nan)
+        nothing = {**_OUTCOMES, **_RETURNS, "slate": 0}.get(name, np.nan)
         whole = np.concatenate([np.full_like(values[:1], nothing), values])
         found[name] = whole.tolist() if whole.ndim == 1 else whole
     return found
@@ -277,7 +286,8 @@ def _rolled_out(
         ends.append(bool(terminated))
         cuts.append(bool(truncated))
         shown = _shown_items(env, slate[0])
-        told.append({"slate": shown, "propensity": chance[0], "gap": gap, **{name: info[name] for name in _OUTCOMES}})
+        came = {name: info[name] for name in (*_OUTCOMES, *_RETURNS) if name in _OUTCOMES or name in info}
+        told.append({"slate": shown, "propensity": chance[0], "gap": gap, **came})
         ended = terminated or truncated
     return minari.data_collector.EpisodeBuffer(
         seed=seed,
@@ -305,7 +315,7 @@ def _stacked(views: list[Any]) -> Any:
 def _gap(env: gym.Env[Any, Any]) -> float:
     """Seconds from the shopper's last token to now; nan where the env does not say."""
     batch = getattr(env.unwrapped, "batch", None)
-    return float("nan") if batch is None else float(batch.here.state.gap[0])
+    return float("nan") if batch is None else float(batch.gap[0])
 
 
 def _shown_items(env: gym.Env[Any, Any], slate: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -318,6 +328,8 @@ def _check_readable(dataset: Any, catalogue: Catalogue) -> None:
     n_items = dataset.storage.metadata.get(_ITEMS)
     if n_items is not None and int(n_items) != catalogue.n_items:
         raise ValueError(f"the data set is over {n_items} items, and the catalogue over {catalogue.n_items}")
+    if dataset.storage.metadata.get(_VISITS):
+        raise ValueError("episodes are of several visits, and a log's sessions of one; export from slatewise/Shop-v0")
     lacking = {"slate", "propensity", "gap", *_OUTCOMES} - set(dataset[0].infos)
     if lacking:
         raise ValueError(f"the data set does not tell {', '.join(sorted(lacking))}; slatewise did not write it")

@@ -9,15 +9,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from gymnasium.spaces import Box, Dict, Space
+from gymnasium.spaces import Dict
 from numpy.typing import NDArray
 
 from ..datasets.log import ShopLog
-from ..datasets.schema import N_EVENTS, Event
+from ..datasets.schema import Event
 from ..datasets.tokens import Ints
 from ..encoders.state import StateEncoder
 from ..errors import EvidenceError
 from ..simulators.shopper import Response
+from .observations import history_spaces, state_space
 from .rewards import RewardMix
 
 _AT_ONCE = 512  # histories encoded together
@@ -46,15 +47,7 @@ class LoggedSteps:
 
 def history_space(n_items: int, k: int, dim: int, history_len: int) -> Dict:
     """What observations of logged sessions are of: as that of `ShopEnv` under "history"."""
-    spaces: dict[str, Space[Any]] = {
-        "events": Box(0, N_EVENTS - 1, (history_len,), np.int64),  # pyright: ignore[reportArgumentType]
-        "gaps": Box(0.0, float(np.finfo(np.float32).max), (history_len,), np.float32),
-        "items": Box(0, n_items, (history_len,), np.int64),  # pyright: ignore[reportArgumentType]
-        "lengths": Box(0, history_len, (1,), np.int64),  # pyright: ignore[reportArgumentType]
-        "slates": Box(0, n_items, (history_len * k,), np.int64),  # pyright: ignore[reportArgumentType]
-        "state": Box(-1.0, 1.0, (dim,), np.float32),
-    }
-    return Dict(spaces)
+    return Dict(history_spaces(n_items, history_len, k) | {"state": state_space(dim)})
 
 
 def logged_steps(log: ShopLog, encoder: StateEncoder, reward: RewardMix, history_len: int) -> LoggedSteps:

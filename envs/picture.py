@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from ..datasets.catalogue import Catalogue
 from .batch import ShopBatch
+from .render import ending
 
 Picture = NDArray[np.uint8]
 
@@ -118,9 +119,9 @@ def _head(pen: Any, batch: ShopBatch, row: int, just_came: bool) -> None:
         pen.text((16, 60), "did this before coming:" if _came_with(batch, row) else "nothing known", _SOFT, _font(11))
     else:
         assert batch.last is not None
-        left, late = bool(batch.last.terminated[row]), bool(batch.last.truncated[row])
-        end = "left the shop" if left else "time is up" if late else "stays"
-        pen.text((WIDTH - 16, 16), end, _INK if left or late else _SOFT, _font(13, bold=left or late), anchor="ra")
+        end = ending(batch.last, row)
+        over = end != "stays"
+        pen.text((WIDTH - 16, 16), end, _INK if over else _SOFT, _font(13, bold=over), anchor="ra")
         for (label, colour), middle in zip(_STAGES, _STAGE_AT, strict=True):
             pen.text((middle, 60), label, colour, _font(11), anchor="ma")
         pen.text((_PRICE_AT, 60), "price", _SOFT, _font(11), anchor="ra")

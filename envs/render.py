@@ -6,7 +6,7 @@ from typing import Any
 import gymnasium as gym
 
 from ..datasets.catalogue import Catalogue
-from .batch import ShopBatch
+from .batch import ShopBatch, Turn
 
 RENDER_MODES = ["ansi", "rgb_array"]
 _TITLE_WIDTH = 48
@@ -59,9 +59,19 @@ def slate_text(batch: ShopBatch, row: int, catalogue: Catalogue | None = None) -
         lines.append(
             f"  {slot + 1}. {_title(item, catalogue):<{_TITLE_WIDTH}} {_deed(batch, row) if slot == clicked else seen}"
         )
-    end = "left" if turn.terminated[row] else "time is up" if turn.truncated[row] else "stays"
-    spent = f"{float(turn.response.dwell[row]):.0f} s, reward {turn.rewards[row]:g}, {end}"
+    spent = f"{float(turn.response.dwell[row]):.0f} s, reward {turn.rewards[row]:g}, {ending(turn, row)}"
     return "\n".join([f"{head}: {spent}", *(line.rstrip() for line in lines)])
+
+
+def ending(turn: Turn, row: int) -> str:
+    """What one shopper did after a slate: "stays" where it ended neither the visit nor the episode."""
+    if turn.terminated[row]:
+        return "left"
+    if turn.truncated[row]:
+        return "time is up"
+    if "returned" in turn.figures and turn.figures["returned"][row]:
+        return f"left, again after {turn.figures['days_away'][row]:.1f} days"
+    return "stays"
 
 
 def _title(item: int, catalogue: Catalogue | None) -> str:

@@ -15,21 +15,24 @@ FEATURES = ("nearness", "price")
 """Columns of `Retrieval.features` before the item's vector: the cosine of item and state, in [-1, 1], and the rank of
 its price among the catalogue's, from 0 for the cheapest to 1."""
 _CELLS = 4_000_000  # scores worked out at once
-_GRID = 1e4  # scores that differ by less than a ten-thousandth are equal; the lower index then comes first
+_GRID = 1e4  # the encoder's scores that differ by less than a ten-thousandth are equal; the lower index comes first
+_DIGITS = 14  # bits of a score of the user's own that count behind its leading one; others may be of any size
+_DROPPED = 23 - _DIGITS  # bits of a float32's mantissa that do not
 
 
 class Retrieval:
     """The `size` items that score best for each shopper.
 
-    Scores are compared on a grid, so that what rounding leaves open does not decide the order: a shopper has the same
-    candidates alone and in a batch.
+    The encoder's scores are compared on a grid, and those of `retrieve` by their leading 14 binary digits, so that what
+    rounding leaves open does not decide the order: a shopper has the same candidates alone and in a batch. Of equal
+    ones the lower index comes first.
 
     Args:
         size: candidates, M; where fewer items are available the last places stay empty.
         encoder: scores the items, unless `retrieve` does.
         prices: (N + 1,) price by dense index.
         available: (N + 1,) bool, items that may be shown; all by default.
-        retrieve: states (B, D) -> scores (B, N + 1).
+        retrieve: states (B, D) -> scores (B, N + 1) of any size; an item that scores -inf is not retrieved.
     """
 
     def __init__(
@@ -43,6 +46,7 @@ class Retrieval:
         if size > encoder.n_items:
             raise ValueError(f"candidates must be at most {encoder.n_items}, the number of items, got {size}")
         self.size, self._encoder, self._retrieve = size, encoder, retrieve or encoder.scores
+        self._own = retrieve is not None
         device = encoder.item_vectors.device
         hidden = np.zeros(encoder.n_items + 1, np.bool_) if available is None else ~available
         hidden[0] = True
@@ -64,7 +68,7 @@ class Retrieval:
             on_sale: (B, N + 1) bool, items that may be shown to each shopper, where they differ.
 
         Raises:
-            ValueError: the scores have another shape than (B, N + 1).
+            ValueError: the scores have another shape than (B, N + 1), or one is nan.
         """
         found = states.new_zeros((len(states), self.size + 1), dtype=torch.int64)
         for rows in torch.arange(len(states), device=states.device).split(max(1, _CELLS // len(self._hidden))):
@@ -73,10 +77,13 @@ class Retrieval:
                 raise ValueError(
                     f"retrieve must give scores of shape ({len(rows)}, {len(self._hidden)}), got {tuple(scores.shape)}"
                 )
-            ranked = (scores.double() * _GRID).round() - self._order
             hidden = self._hidden if on_sale is None else self._hidden | ~on_sale[rows]
-            best = ranked.masked_fill(hidden, -torch.inf).topk(self.size, dim=1)
-            found[rows, 1:] = best.indices * torch.isfinite(best.values)
+            if self._own:
+                found[rows, 1:] = _best_of_own(scores, hidden, self.size)
+            else:
+                ranked = (scores.double() * _GRID).round() - self._order
+                best = ranked.masked_fill(hidden, -torch.inf).topk(self.size, dim=1)
+                found[rows, 1:] = best.indices * torch.isfinite(best.values)
         return found
 
     @torch.no_grad()
@@ -86,6 +93,27 @@ class Retrieval:
         nearness = torch.einsum("bmd,bd->bm", vectors, states)
         columns = torch.stack([nearness, self._price_rank[found]], 2)
         return torch.cat([columns, vectors], 2).clamp(-1.0, 1.0)
+
+
+def _best_of_own(scores: Tensor, hidden: Tensor, size: int) -> Tensor:
+    """(B, size) int64 items of the highest scores (B, N + 1), best first; 0 where those not hidden run out.
+
+    Raises:
+        ValueError: a score is nan.
+    """
+    if scores.isnan().any():
+        raise ValueError("retrieve gave nan for a score; give a number, or -inf for what is not to be retrieved")
+    none = torch.iinfo(torch.int64).min
+    best = _keys(scores).masked_fill(hidden | (scores == -torch.inf), none).topk(size, dim=1)
+    return best.indices * (best.values > none)
+
+
+def _keys(scores: Tensor) -> Tensor:
+    """(B, N + 1) int64 in the order of the scores' leading digits; of equal ones the lower index is the greater."""
+    bits = scores.float().contiguous().view(torch.int32).long()  # in the order of the sizes, but for the sign
+    ordered = torch.where(bits < 0, -(bits & 0x7FFFFFFF), bits)
+    cells = (ordered + (1 << (_DROPPED - 1))) >> _DROPPED
+    return cells * scores.shape[1] - torch.arange(scores.shape[1], device=scores.device)
 
 
 def _ranks(prices: Tensor) -> Tensor:

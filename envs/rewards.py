@@ -1,7 +1,7 @@
 """Rewards: what a shop is paid for a shopper's response to a slate."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -28,6 +28,12 @@ class SlateOutcome:
     response: Response
     returned: Tensor
     days_away: Tensor
+
+    def copy(self) -> "SlateOutcome":
+        """The same, in tensors of its own."""
+        columns = {one.name: getattr(self.response, one.name).clone() for one in fields(self.response)}
+        response = replace(self.response, **columns)
+        return SlateOutcome(self.slate.clone(), response, self.returned.clone(), self.days_away.clone())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,7 +153,7 @@ def paid(reward: Reward, outcome: SlateOutcome) -> NDArray[np.float64]:
     """
     if isinstance(reward, RewardMix):
         return reward(outcome.response, outcome.returned).detach().cpu().numpy().astype(np.float64)
-    values = reward(outcome)
+    values = reward(outcome.copy())  # what happened is not for it to change
     values = np.asarray(values.detach().cpu() if isinstance(values, Tensor) else values, np.float64)
     if values.shape != (len(outcome.slate),):
         raise ValueError(f"the reward must give a number a shopper, shape ({len(outcome.slate)},), got {values.shape}")

@@ -23,32 +23,35 @@ class SB3Bridge(VecEnv):
     episode ended it also holds `terminal_observation`, `TimeLimit.truncated`, and, as `Monitor` writes it, `episode`
     (return `r`, length `l`, seconds since the bridge was made `t`).
 
-    The stock `MultiInputPolicy` cannot read history observations (torch's `ModuleDict` refuses a key named `items`, and
-    item indices are no quantities); use `observation="state"`, or a features extractor of your own.
+    The stock `MultiInputPolicy` takes every entry of an observation for a quantity, which the item numbers of a history
+    and of `candidates` are not (and torch's `ModuleDict` refuses a key named `items`). Name the `parts` that it can
+    read, `["state", "context"]` say; or use `observation="state"`, or a features extractor of your own.
 
     Args:
         env: with `autoreset_mode=SAME_STEP`, which is stable-baselines3's own convention, and `copy=True`.
+        parts: keys of the observations that are passed on; all of them by default.
 
     Raises:
-        ValueError: `env` resets its rows otherwise, or overwrites its observations.
+        ValueError: `env` resets its rows otherwise, or overwrites its observations, or they have no such parts.
     """
 
-    def __init__(self, env: ShopVectorEnv) -> None:
+    def __init__(self, env: ShopVectorEnv, parts: Sequence[str] | None = None) -> None:
         if env.autoreset_mode is not AutoresetMode.SAME_STEP:
             raise ValueError(f"stable-baselines3 needs autoreset_mode=SAME_STEP, got {env.autoreset_mode.name}")
         if not env.copy:
             raise ValueError("stable-baselines3 keeps observations across steps; make the env with copy=True")
-        self.env = env
+        self.env, self._parts = env, parts
         self._actions: NDArray[np.int64] | None = None
         self._began = time.time()
         self._returns = np.zeros(env.num_envs)
         self._lengths = np.zeros(env.num_envs, np.int64)
-        super().__init__(env.num_envs, env.single_observation_space, env.single_action_space)
+        space = _space_with(env.single_observation_space, parts)
+        super().__init__(env.num_envs, space, env.single_action_space)
 
     @classmethod
-    def make(cls, num_envs: int, **settings: Any) -> "SB3Bridge":
-        """A bridge over a new `ShopVectorEnv` with these settings."""
-        return cls(ShopVectorEnv(num_envs, **settings, autoreset_mode=AutoresetMode.SAME_STEP))
+    def make(cls, num_envs: int, *, parts: Sequence[str] | None = None, **settings: Any) -> "SB3Bridge":
+        """A bridge over a new `ShopVectorEnv` with these settings, which passes on these parts of its observations."""
+        return cls(ShopVectorEnv(num_envs, **settings, autoreset_mode=AutoresetMode.SAME_STEP), parts)
 
     def reset(self) -> VecEnvObs:
         """Let new shoppers arrive in all rows, by the seeds and options set for this reset."""
@@ -59,7 +62,7 @@ class SB3Bridge(VecEnv):
         self._returns[:], self._lengths[:] = 0.0, 0
         self._reset_seeds()
         self._reset_options()
-        return observation
+        return self._passed_on(observation)
 
     def step_async(self, actions: NDArray[np.int64]) -> None:
         """Keep the slates, (num_envs, k), for `step_wait`."""
@@ -77,7 +80,11 @@ class SB3Bridge(VecEnv):
         infos = _row_infos(figures, ended)
         if len(ended):
             self._tell_ends(infos, figures, ended, truncated)
-        return observation, rewards.astype(np.float32), done, infos
+        return self._passed_on(observation), rewards.astype(np.float32), done, infos
+
+    def _passed_on(self, observation: Any) -> Any:
+        """The parts of an observation that are asked for."""
+        return observation if self._parts is None else {name: observation[name] for name in self._parts}
 
     def _tell_ends(
         self,
@@ -90,7 +97,7 @@ class SB3Bridge(VecEnv):
         seconds = round(time.time() - self._began, 6)
         columns = (ended, truncated[ended], self._returns[ended], self._lengths[ended], figures["shopper_seed"][ended])
         for row, late, total, length, seed in zip(*(column.tolist() for column in columns), strict=True):
-            infos[row]["terminal_observation"] = figures["final_obs"][row]
+            infos[row]["terminal_observation"] = self._passed_on(figures["final_obs"][row])
             infos[row]["TimeLimit.truncated"] = late
             infos[row]["episode"] = {"r": total, "l": length, "t": seconds}
             self.reset_infos[row] = {"shopper_seed": seed, "slates": 0}
@@ -142,6 +149,18 @@ class SB3Bridge(VecEnv):
         """The picture of each row's last slate, where `render_mode` is `"rgb_array"`; otherwise None for each."""
         frames = self.env.render() if self.env.render_mode == "rgb_array" else None
         return [None] * self.num_envs if frames is None else list(frames)
+
+
+def _space_with(space: gym.Space[Any], parts: Sequence[str] | None) -> gym.Space[Any]:
+    """The space of these parts of observations; all of it for None."""
+    if parts is None:
+        return space
+    known = list(space.spaces) if isinstance(space, gym.spaces.Dict) else []
+    if not isinstance(space, gym.spaces.Dict) or not parts or not set(parts) <= set(known):
+        raise ValueError(
+            f"parts must be keys of the env's observations, {', '.join(known) or 'a plain state'}; got {parts!r}"
+        )
+    return gym.spaces.Dict({name: space[name] for name in parts})
 
 
 _IGNORED = {"clicked": -1, "carted": False, "purchased": False, "revenue": 0.0}

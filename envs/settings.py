@@ -63,6 +63,10 @@ class ShopSettings:
     """(Q + 1, E) vectors of the shopper's `queries`, row 0 zero; see `search.Search`."""
 
     def __post_init__(self) -> None:
+        for name in ("k", "max_slates", "history_len", "max_visits", "candidates"):
+            value = getattr(self, name)
+            if not _is_whole(value) and not (name == "candidates" and value is None):
+                raise ValueError(f"{name} must be an integer, got {value!r}")
         for name in ("max_slates", "history_len", "max_visits"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
@@ -86,6 +90,10 @@ class ShopSettings:
     def by_place(self) -> bool:
         """Whether a slate names places in the list of candidates."""
         return self.candidates is not None and self.actions != "items"
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
 def is_on_sale(available: ArrayLike | Literal["on_sale"] | None) -> bool:

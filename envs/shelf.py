@@ -44,7 +44,7 @@ class Shelf:
             how = settings.candidates, encoder, shopper.prices, self.available, settings.retrieve
             self.retrieval = Retrieval(*how)
         by_items = SlateSpace(shopper.n_items, settings.k, self.available)
-        self.action_space = SlateSpace(settings.candidates or 1, settings.k) if self.by_place else by_items
+        self.action_space = _by_places(settings, self.available) if self.by_place else by_items
         self._calendar = _calendar(shopper) if is_on_sale(settings.available) else None
         self._on_sale: Tensor | None = None  # (B, N + 1) bool once shoppers have come, where the day decides
         self.found = torch.zeros(0)
@@ -120,6 +120,14 @@ class Shelf:
         return np.tile(self.masks(rows), (1, self.k))
 
 
+def _by_places(settings: ShopSettings, available: Bools | None) -> SlateSpace:
+    """Slates of places; samples are of those that there are items for."""
+    size = settings.candidates or 1
+    places = np.arange(size + 1)
+    filled = None if available is None else (places > 0) & (places <= available.sum())
+    return SlateSpace(size, settings.k, filled, places=True)
+
+
 def _calendar(shopper: Shopper) -> KnownTruthShopper:
     if not isinstance(shopper, KnownTruthShopper):
         raise ValueError(
@@ -132,4 +140,6 @@ def _calendar(shopper: Shopper) -> KnownTruthShopper:
 def _may_repeat(slates: NDArray[Any]) -> bool:
     """Whether some slate may hold an item twice: most policies' never do, and looking is cheaper than emptying."""
     places = np.ascontiguousarray(slates.T)  # (K, B)
+    if not places.all():  # empty slots do not repeat each other
+        places = np.where(places > 0, places, -np.arange(len(places))[:, None])
     return any((places[apart:] == places[:-apart]).any() for apart in range(1, len(places)))

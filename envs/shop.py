@@ -170,6 +170,7 @@ class ShopEnv(gym.Env[Observation, NDArray[np.int64]]):
         self.render_mode = checked_mode(render_mode)
         self._streams = SeedStreams(1)
         self._room = WaitingRoom(self.batch, self._streams)
+        self._ended = False
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -189,18 +190,22 @@ class ShopEnv(gym.Env[Observation, NDArray[np.int64]]):
             drawn = self._streams.draw(row)
             self.batch.arrive(row, drawn if named is None else named)
             self._room.forget(row)
+        self._ended = False
         return self._observation(), self._episode()
 
     def step(self, action: NDArray[np.int64]) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """Show the shopper a slate, (k,).
 
         Raises:
-            gymnasium.error.ResetNeeded: before the first `reset`.
+            gymnasium.error.ResetNeeded: before the first `reset`, or after the episode's end.
             ValueError: `action` is no slate over these items.
         """
         if not self.batch.started:
             raise gym.error.ResetNeeded("call reset() before step(): no shopper has arrived yet")
+        if self._ended:
+            raise gym.error.ResetNeeded("the episode has ended; call reset()")
         turn = self.batch.show(np.asarray(action)[None])
+        self._ended = bool(turn.terminated[0] or turn.truncated[0])
         info = {name: values[0].item() for name, values in turn.figures.items()} | self._episode()
         return self._observation(), float(turn.rewards[0]), bool(turn.terminated[0]), bool(turn.truncated[0]), info
 

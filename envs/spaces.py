@@ -53,6 +53,7 @@ class SlateSpace(MultiDiscrete):
         k: slots in a slate, in [1, n_items].
         available: (n_items + 1,) bool, the items that samples are drawn from; all by default.
         seed: of the samples.
+        places: whether the numbers name places in a list of candidates, instead of items; then `n_items` is its length.
 
     Raises:
         ValueError: `k` is out of range, or `available` is of another length.
@@ -64,6 +65,8 @@ class SlateSpace(MultiDiscrete):
         k: int,
         available: NDArray[np.bool_] | None = None,
         seed: int | np.random.Generator | None = None,
+        *,
+        places: bool = False,
     ) -> None:
         if not 1 <= k <= n_items:
             raise ValueError(f"k must be in [1, {n_items}], the number of items, got {k}")
@@ -71,7 +74,7 @@ class SlateSpace(MultiDiscrete):
             raise ValueError(
                 f"available must have shape ({n_items + 1},), an entry an item and one for 0, got {available.shape}"
             )
-        self.n_items, self.k = n_items, k
+        self.n_items, self.k, self.places = n_items, k, places
         self.items = _items_to_draw(n_items, available)
         super().__init__([n_items + 1] * k, dtype=np.int64, seed=seed)
 
@@ -82,7 +85,7 @@ class SlateSpace(MultiDiscrete):
         return draw_slates(self.np_random, self.items, self.k, 1)[0]
 
     def __repr__(self) -> str:
-        return f"SlateSpace(n_items={self.n_items}, k={self.k})"
+        return f"SlateSpace(n_items={self.n_items}, k={self.k}{', places=True' if self.places else ''})"
 
 
 class SlateBatchSpace(Box):

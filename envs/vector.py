@@ -149,7 +149,7 @@ class ShopVectorEnv(gym.vector.VectorEnv[Observation, NDArray[np.int64], NDArray
             ValueError: `actions` are no slates over these items.
         """
         self._refuse_ended()
-        turn = self.batch.show(actions)
+        turn = self.batch.show(self._counted(actions))
         rewards, terminated, truncated = turn.rewards, turn.terminated, turn.truncated
         observation = self.batch.observe(out=self._buffer)
         infos: dict[str, Any] = {}
@@ -201,6 +201,15 @@ class ShopVectorEnv(gym.vector.VectorEnv[Observation, NDArray[np.int64], NDArray
             raise gym.error.ResetNeeded(
                 f"the episodes of rows {rows} have ended; reset them by options={{'reset_mask': ...}}"
             )
+
+    def _counted(self, actions: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The slates, empty where the row only waits for its next shopper: what is given there may be anything."""
+        if self.autoreset_mode is not AutoresetMode.NEXT_STEP or not self._ended.any():
+            return actions
+        slates = np.array(actions)
+        if slates.shape == (self.num_envs, self.batch.k):  # another shape is refused, with its words, as it is
+            slates[self._ended] = 0
+        return slates
 
     def _replace(self, rows: Ints, observation: Observation) -> None:
         """Next shoppers for rows whose episode is over, seen in `observation`."""

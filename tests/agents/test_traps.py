@@ -24,6 +24,18 @@ def shop_of(shopper: Any, k: int, **settings: Any) -> tuple[SB3Bridge, torch.Ten
     return SB3Bridge.make(16, shopper=shopper, encoder=encoder, k=k, reward="clicks", **settings), encoder.item_vectors
 
 
+# Slates that name places, read as items
+
+
+@pytest.mark.parametrize("config", [QUICK_PPO, DQNConfig()])
+def test_slates_by_place_are_refused_by_learners_that_rank_items(config: Any) -> None:
+    env, vectors = shop_of(OneFavouriteShopper(6, (4,)), 2, candidates=6)  # as many places as items: shapes fit
+    with pytest.raises(ValueError, match="make the env with actions='items'"):
+        config.build(env, item_vectors=vectors)
+    env, vectors = shop_of(OneFavouriteShopper(6, (4,)), 2, candidates=6, actions="items", observation="state")
+    config.build(env, item_vectors=vectors)
+
+
 # A bonus that does nothing
 
 

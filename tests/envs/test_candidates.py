@@ -89,6 +89,21 @@ def test_a_repeated_place_and_an_empty_one_leave_their_slots_empty() -> None:
         env.step(np.array([1, 2, 6]))
 
 
+def test_sampled_places_are_those_that_there_are_items_for() -> None:
+    few = np.zeros(N + 1, bool)
+    few[[9, 4, 30, 31]] = True
+    env = ShopEnv(k=3, candidates=50, available=few)
+    env.action_space.seed(0)
+    env.reset(seed=0)
+    for _ in range(20):
+        slate = env.action_space.sample()
+        assert set(slate.tolist()) < {1, 2, 3, 4}
+        assert len(set(slate.tolist())) == 3
+    env.step(env.action_space.sample())
+    assert env.batch.last is not None
+    assert (env.batch.last.slate > 0).all()
+
+
 def test_slates_may_name_items_beside_a_list_of_candidates() -> None:
     env = ShopEnv(k=K, candidates=M, actions="items")
     assert env.action_space == gym.spaces.MultiDiscrete([N + 1] * K)
@@ -106,6 +121,33 @@ def test_a_retrieval_of_one_s_own_decides() -> None:
     assert env.reset(seed=0)[0]["candidates"].tolist() == [0, 200, 199, 198, 197, 196]
     with pytest.raises(ValueError, match=r"shape \(1, 201\), got \(1, 3\)"):
         ShopEnv(candidates=5, retrieve=lambda states: torch.zeros(len(states), 3)).reset(seed=0)
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e-7, 1.0, 1e6, 1e30])
+@pytest.mark.parametrize("shift", [0.0, -2.0])
+def test_scores_of_one_s_own_may_be_of_any_size(encoder: MeanEncoder, scale: float, shift: float) -> None:
+    draws = np.random.default_rng(0).permutation(N + 1) / N + shift
+    scores = torch.from_numpy(draws * scale).float()[None]
+    found = Retrieval(M, encoder, torch.ones(N + 1), retrieve=lambda _: scores).find(torch.zeros(1, encoder.dim))
+    assert found[0, 1:].tolist() == (1 + np.argsort(-draws[1:])[:M]).tolist()
+
+
+def test_scores_of_one_s_own_that_rounding_alone_tells_apart_go_by_index(encoder: MeanEncoder) -> None:
+    near = torch.tensor([3.0, 1.0, 1.0 + 1e-6, 1.0 - 1e-7, -0.0, 0.0, 1.001]).repeat(2, 1)
+    near[1] *= -1
+    scores = torch.nn.functional.pad(near, (0, N + 1 - near.shape[1]), value=-torch.inf)
+    found = Retrieval(8, encoder, torch.ones(N + 1), retrieve=lambda _: scores).find(torch.zeros(2, encoder.dim))
+    assert found.tolist() == [[0, 6, 1, 2, 3, 4, 5, 0, 0], [0, 4, 5, 1, 2, 3, 6, 0, 0]]
+
+
+def test_a_score_of_one_s_own_may_be_infinite_but_not_nan(encoder: MeanEncoder) -> None:
+    scores = torch.arange(N + 1.0)[None].clone()
+    scores[0, 9], scores[0, N] = torch.inf, -torch.inf
+    retrieval = Retrieval(3, encoder, torch.ones(N + 1), retrieve=lambda _: scores)
+    assert retrieval.find(torch.zeros(1, encoder.dim)).tolist() == [[0, 9, N - 1, N - 2]]
+    scores[0, 3] = torch.nan
+    with pytest.raises(ValueError, match="retrieve gave nan"):
+        retrieval.find(torch.zeros(1, encoder.dim))
 
 
 @pytest.mark.parametrize("mode", [AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP])
@@ -162,9 +204,9 @@ def test_what_is_not_on_sale_on_the_day_of_the_visit_is_not_shown(candidates: in
     rows = SyncVectorEnv([lambda: ShopEnv(**settings) for _ in range(6)])
     native.action_space.seed(0)
     assert_same(native.reset(seed=0)[0], rows.reset(seed=0)[0])
-    hidden = 0
+    hidden, waiting = 0, np.zeros(6, bool)
     for _ in range(25):
-        slates = native.action_space.sample()
+        slates = native.action_space.sample() * ~waiting[:, None]  # what is given to a row that waits counts as empty
         there = shopper.there(native.batch.here.state.day).numpy()
         named = slates if candidates is None else np.take_along_axis(native.batch.shelf.found.numpy(), slates, 1)
         native_step, row_step = native.step(slates), rows.step(slates)
@@ -173,7 +215,8 @@ def test_what_is_not_on_sale_on_the_day_of_the_visit_is_not_shown(candidates: in
         assert native.batch.last is not None
         shown = native.batch.last.slate.numpy()
         np.testing.assert_array_equal(shown, named * np.take_along_axis(there, named, 1))
-        hidden += int((shown == 0).sum())
+        hidden += int(((shown == 0) & (named > 0)).sum())
+        waiting = native_step[2] | native_step[3]
         mask = native.action_masks().reshape(6, K, -1)[:, 0]
         if candidates is None:
             np.testing.assert_array_equal(mask[:, 1:], shopper.there(native.batch.here.state.day).numpy()[:, 1:])

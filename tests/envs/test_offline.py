@@ -17,7 +17,9 @@ from slatewise.envs.defaults import default_shop
 from slatewise.envs.offline import export_log, export_rollouts, log_of, plackett_luce
 from slatewise.envs.offline_log import history_space
 from slatewise.errors import EvidenceError
-from slatewise.simulators import KnownTruthShopper, collect_log
+from slatewise.simulators import KnownTruthShopper, ShopperState, collect_log
+from slatewise.simulators.known_truth_state import VISIT_BITS
+from slatewise.testing import OneFavouriteShopper
 
 minari: Any = pytest.importorskip("minari")
 
@@ -172,6 +174,38 @@ def test_an_environment_of_objects_is_exported_without_a_recipe() -> None:
     env = ShopEnv(k=2)
     dataset = export_rollouts(env, Sampled(200, 2), "shop/objects-v0", episodes=1, **ABOUT)
     assert dataset.spec.env_spec is None
+
+
+class Newcomer(OneFavouriteShopper):
+    """Brings nothing along, sees two slates a visit, and comes three times, two days apart."""
+
+    comes_again = True
+
+    def reset(self, seeds: torch.Tensor) -> ShopperState:
+        state = super().reset(seeds)
+        for column in (state.arrival.items, state.arrival.lengths, state.gap):
+            column.zero_()
+        return state
+
+    def return_chances(self, state: ShopperState) -> torch.Tensor:
+        return ((state.seed >> VISIT_BITS) < 2).float()
+
+    def returns(self, state: ShopperState) -> tuple[torch.Tensor, torch.Tensor]:
+        chances = self.return_chances(state)
+        return chances > 0, torch.full_like(chances, 2.0)
+
+
+def test_visits_are_told_with_the_days_between_them_and_are_no_log() -> None:
+    vectors = MeanEncoder.from_catalogue(default_shop().catalogue).item_vectors
+    env = ShopEnv(Newcomer(200, (7,), slates=2, glance=1.0), MeanEncoder(vectors), 2, visits=True, remembers=True)
+    dataset = export_rollouts(env, Sampled(200, 2), "shop/visits-v0", episodes=2, **ABOUT)
+    for episode in dataset.iterate_episodes():
+        days = 2 * 24 * 3600.0
+        assert episode.infos["gap"][1:].tolist() == [0, 10, days, 10, days, 10]
+        assert episode.infos["returned"].tolist() == [False, False, True, False, True, False, False]
+        assert episode.infos["days_away"].tolist() == [0, 0, 2, 0, 2, 0, 0]
+    with pytest.raises(ValueError, match=r"several visits.*export from slatewise/Shop-v0"):
+        log_of(minari.load_dataset("shop/visits-v0"), default_shop().catalogue)
 
 
 def test_what_cannot_be_exported_or_read_is_refused(log: ShopLog) -> None:

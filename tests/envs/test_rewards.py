@@ -61,6 +61,30 @@ def test_a_function_of_one_s_own_pays_what_it_gives() -> None:
     assert rewards.dtype == np.float64
 
 
+def test_a_function_of_one_s_own_cannot_change_what_happened() -> None:
+    def grasping(what: SlateOutcome) -> torch.Tensor:
+        paid = what.response.revenue
+        paid += 100.0
+        for tensor in (what.slate, what.response.clicked, what.response.purchased, what.returned, what.days_away):
+            tensor.fill_(1)
+        return paid
+
+    settings = {"k": 3, "visits": True, "max_slates": 40}
+    env, plain = (ShopVectorEnv(16, **settings, reward=reward) for reward in (grasping, "revenue"))
+    env.reset(seed=0)
+    plain.reset(seed=0)
+    for _ in range(8):
+        _, rewards, *ends, figures = env.step(np.array([[1, 2, 3]] * 16))
+        _, revenue, *expected, told = plain.step(np.array([[1, 2, 3]] * 16))
+        np.testing.assert_allclose(rewards[figures["_clicked"]], revenue[told["_clicked"]] + 100)
+        np.testing.assert_array_equal(ends, expected)
+        for name, values in told.items():
+            np.testing.assert_array_equal(figures[name], values, err_msg=name)
+        assert env.batch.last is not None
+        assert plain.batch.last is not None
+        torch.testing.assert_close(env.batch.last.response.clicked, plain.batch.last.response.clicked)
+
+
 def test_what_a_function_may_not_give_is_refused() -> None:
     for reward, words in (
         (lambda what: what.response.dwell.sum(), r"shape \(1,\), got \(\)"),

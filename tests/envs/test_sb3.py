@@ -100,6 +100,34 @@ def test_a_stock_learner_finds_the_item_everyone_wants() -> None:
     assert mean > 0.9 * shopper.slates  # every slate clicked is the best there is
 
 
+def test_only_the_parts_asked_for_are_passed_on_and_a_stock_policy_reads_them() -> None:
+    settings: dict[str, Any] = {**SHORT, "candidates": 6, "observation": ("history", "context", "candidate_features")}
+    parts = ["state", "context", "candidate_features"]
+    bridge, whole = SB3Bridge.make(ROWS, parts=parts, **settings), SB3Bridge.make(ROWS, **settings)
+    assert set(bridge.observation_space.spaces) == set(parts)  # pyright: ignore[reportAttributeAccessIssue]
+    for env in (bridge, whole):
+        env.seed(9)
+    first: Any = bridge.reset()
+    assert list(first) == parts
+    whole.reset()
+    ended = 0
+    for _ in range(5):
+        (seen, *_, infos), (expected, *_, told) = (env.step(np.array([[1, 2, 3]] * ROWS)) for env in (bridge, whole))
+        _assert_close(expected, seen)
+        for info, other in zip(infos, told, strict=True):
+            if "terminal_observation" in info:
+                assert list(info["terminal_observation"]) == parts
+                _assert_close(other["terminal_observation"], info["terminal_observation"])
+                ended += 1
+    assert ended
+    PPO("MultiInputPolicy", bridge, n_steps=8, batch_size=20, n_epochs=1, seed=0, device="cpu").learn(80)
+    for wrong in (["state", "picture"], []):
+        with pytest.raises(ValueError, match=r"parts must be keys.*candidate_features"):
+            SB3Bridge.make(2, parts=wrong, **settings)
+    with pytest.raises(ValueError, match="a plain state"):
+        SB3Bridge.make(2, parts=["state"])
+
+
 def test_the_bridge_goes_under_stable_baselines3_s_own_wrappers() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")

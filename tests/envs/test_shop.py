@@ -185,6 +185,26 @@ def test_a_step_before_the_first_reset_is_refused() -> None:
         ShopEnv().step(np.ones(5, np.int64))
 
 
+def test_a_step_after_the_end_is_refused_until_the_next_reset(toy: dict[str, Any]) -> None:
+    for limit in (30, 1):  # leaving, and the limit of slates
+        env = ShopEnv(**toy, max_slates=limit)
+        env.reset(seed=0)
+        while not any(env.step(np.array([1, 2, 3]))[2:4]):
+            pass
+        with pytest.raises(gym.error.ResetNeeded, match=r"has ended; call reset\(\)"):
+            env.step(np.array([1, 2, 3]))
+        env.reset()
+        env.step(np.array([1, 2, 3]))
+
+
+@pytest.mark.parametrize("name", ["k", "max_slates", "history_len", "max_visits", "candidates"])
+@pytest.mark.parametrize("value", [2.5, 3.0, float("nan"), True, "3"])
+def test_numbers_of_things_are_integers(name: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=f"^{name} must be an integer, got"):
+        ShopEnv(**{name: value})
+    ShopEnv(k=np.int64(2), candidates=np.int32(4))  # pyright: ignore[reportArgumentType]
+
+
 def test_parts_over_different_items_are_refused(toy: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="20 items and the shopper 200"):
         ShopEnv(encoder=toy["encoder"])

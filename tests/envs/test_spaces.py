@@ -36,6 +36,13 @@ def test_the_space_is_the_multidiscrete_that_learners_know() -> None:
     assert deepcopy(space).k == 3
 
 
+def test_a_space_of_places_is_marked_and_says_so() -> None:
+    assert not SlateSpace(8, 3).places
+    places = SlateSpace(8, 3, places=True)
+    assert deepcopy(places).places
+    assert "places=True" in repr(places)
+
+
 def test_samples_are_repeated_by_their_seed() -> None:
     one, two = SlateSpace(50, 5, seed=3), SlateSpace(50, 5)
     two.seed(3)

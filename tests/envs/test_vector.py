@@ -75,6 +75,21 @@ def test_next_step_autoreset_passes_over_one_action_and_pays_nothing_for_it() ->
     assert not infos["_clicked"].any()
 
 
+def test_next_step_autoreset_takes_whatever_is_given_for_a_row_that_waits() -> None:
+    env, plain = (ShopVectorEnv(2, k=2, max_slates=1) for _ in range(2))
+    for one in (env, plain):
+        one.reset(seed=0)
+        one.step(np.array([[1, 2], [3, 4]]))
+    given = np.array([[-1, -1], [99_999, 7]])
+    np.testing.assert_array_equal(env.step(given)[0], plain.step(np.array([[1, 2], [3, 4]]))[0])
+    assert given.tolist() == [[-1, -1], [99_999, 7]]
+    with pytest.raises(ValueError, match="got 99999"):
+        env.step(given.clip(0))
+    env.step(np.array([[1, 2], [3, 4]]))
+    with pytest.raises(ValueError, match=r"shape \(2, 2\)"):
+        env.step(np.zeros((2, 3), np.int64))
+
+
 def test_disabled_autoreset_waits_for_the_caller_to_reset_rows() -> None:
     env = ShopVectorEnv(3, k=2, max_slates=1, autoreset_mode="Disabled")
     env.reset(seed=0)

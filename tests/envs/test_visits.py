@@ -20,6 +20,7 @@ from slatewise.encoders import MeanEncoder
 from slatewise.encoders.session import ShopSessionConfig, ShopSessionModel
 from slatewise.envs import ShopEnv, ShopVectorEnv
 from slatewise.envs.context import CONTEXT
+from slatewise.envs.picture import slate_picture
 from slatewise.simulators import KnownTruthShopper, Response, ShopperState, collect_log, fit_shopper
 from slatewise.simulators.known_truth_state import VISIT_BITS
 from slatewise.simulators.randomness import uniform
@@ -117,6 +118,19 @@ def test_the_days_away_are_told_by_the_first_token_there_is(regular: dict[str, A
         seen = env.step(np.array(slate))[0]
     assert seen["items"].tolist() == [1, 3, 5, 0, 0]
     assert seen["gaps"].tolist() == [0, 10, DAY + 10, 0, 0]
+
+
+def test_the_end_of_a_visit_is_told_and_drawn(regular: dict[str, Any]) -> None:
+    env = ShopEnv(**regular, render_mode="ansi")
+    env.reset(seed=3)
+    ends, drawn = [], []
+    for _ in range(6):
+        env.step(np.array([1, 2]))
+        ends.append(env.render().splitlines()[0].split(", ", 3)[3])
+        drawn.append(slate_picture(env.batch, 0)[:40, -200:])
+    assert ends == ["stays", "left, again after 1.0 days", "stays", "left, again after 2.0 days", "stays", "left"]
+    assert (drawn[0] == drawn[2]).all()
+    assert all((drawn[0] != other).any() for other in (drawn[1], drawn[3], drawn[5]))
 
 
 @pytest.mark.parametrize(
