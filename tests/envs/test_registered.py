@@ -17,7 +17,11 @@ from slatewise.envs.observations import PARTS
 from .conftest import assert_same
 
 IDS = sorted(name for name in gym.registry if name.startswith("slatewise/"))
-REWARDED: list[Any] = [*REWARDS, {"click": 1.0, "cart": 2.0}, lambda what: what.response.dwell]
+REWARDED: dict[str, Any] = {
+    **{name: name for name in REWARDS},
+    "weights": {"click": 1.0, "cart": 2.0},
+    "function": lambda what: what.response.dwell,
+}
 
 
 def settings_of(part: str) -> list[dict[str, Any]]:
@@ -43,7 +47,7 @@ def test_both_checkers_are_content(env_id: str, part: str) -> None:
             env_checker.check_env(gym.make(env_id, **settings).unwrapped)
 
 
-@pytest.mark.parametrize("reward", REWARDED, ids=str)
+@pytest.mark.parametrize("reward", REWARDED.values(), ids=REWARDED)
 @pytest.mark.parametrize("env_id", IDS)
 def test_every_reward_is_paid(env_id: str, reward: Any) -> None:
     """What it says for the figures that `infos` tell, and not always nothing."""
