@@ -132,7 +132,7 @@ def next_views_as_slates(shopper: FittedShopper | BoostedShopper, log: ShopLog, 
         at = Observed.by(shopper, log, seed=seed)
         seen, occasions = at.foretold(shopper.model), at.occasions
         features, item, own = at.data.features[:, 0].float(), at.data.items[:, 0], shopper.model.own
-        utility = own.choice.utility(features[:, None], item[:, None]).squeeze(1)
+        utility = own.choice.utility(features, item)
         cart, purchase = (step.chance(features, item, utility) for step in (own.cart, own.purchase))
     else:
         seen = shopper.foretell(log, seed=seed)

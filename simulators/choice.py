@@ -48,7 +48,10 @@ class ChoiceWeights:
         return replace(self, outside=outside)
 
     def utility(self, scaled: Tensor, items: Tensor, who: Tensor | None = None) -> Tensor:
-        """(B, K) utility of items with these scaled features (B, K, F); `NEVER` in empty slots; `who` is (B,)."""
+        """(...,) utility of items (...,) with these scaled features (..., F); `NEVER` of item 0.
+
+        Given `who`, (B,), items are (B, K).
+        """
         if who is None:
             found = scaled @ self.item + self.effects[items]
         else:

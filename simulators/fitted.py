@@ -247,7 +247,7 @@ class FittedShopper(Drawn):
         utility, cart, purchase = (torch.empty(size, device=self.device) for _ in range(3))
         for rows in torch.arange(len(state), device=self.device).split(max(1, _CELLS // self.n_items)):
             scaled = self.scaled(state[rows], trail.rows(rows), every)
-            utility[rows] = scaled @ own.choice.item + own.choice.effects
+            utility[rows] = own.choice.utility(scaled, every)
             cart[rows] = own.cart.chance(scaled, every, utility[rows])
             purchase[rows] = cart[rows] * own.purchase.chance(scaled, every, utility[rows])
         utility[:, 0], cart[:, 0], purchase[:, 0] = -math.inf, 0.0, 0.0

@@ -60,14 +60,15 @@ class Stage:
     def chance(self, scaled: Tensor, items: Tensor, utility: Tensor, who: Tensor | None = None) -> Tensor:
         """(...,) chance of passing, given scaled item features (..., F), the items (...,) and their utility (...,).
 
-        Given `who`, (B,), features are (B, F), items and utility (B,).
+        Given `who`, (B,), the first of these dimensions is that of the B shoppers.
         """
         if who is None:
             weights, effects = self.weights, self.effects[items]
             found = scaled[..., COLUMNS] @ weights[1:-1]
         else:
+            who = who.view(-1, *[1] * (items.dim() - 1))
             weights, effects = self.weights[who], self.effects[who, items]
-            found = (scaled[:, COLUMNS] * weights[:, 1:-1]).sum(1)
+            found = (scaled[..., COLUMNS] * weights[..., 1:-1]).sum(-1)
         return torch.sigmoid(weights[..., 0] + found + weights[..., -1] * utility + effects)
 
     @classmethod

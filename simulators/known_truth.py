@@ -278,10 +278,10 @@ class KnownTruthShopper:
         Returns:
             (B, K) float32; rows sum to the chance of a click.
         """
-        reach = self._reach(slate.shape[1])
+        reach = self.looked(slate.shape[1])
         return depth_choice(self.utilities(state, slate), slate > 0, reach, self.config.outside_option)
 
-    def _reach(self, k: int) -> Tensor:
+    def looked(self, k: int) -> Tensor:
         """(K,) chance that each place is looked at."""
         if k not in self._reaches:
             places = torch.arange(k, dtype=torch.float32, device=self.device)
@@ -345,7 +345,7 @@ class KnownTruthShopper:
         k, category = slate.shape[1], _at(self._category, slate)
         luck = uniform(state.seed, state.step, _LUCK, _LUCKS + 1 + k)
         utility, filled = self._worth(state, slate, category), slate > 0
-        examined = (luck[:, :1] < self._reach(k)) & filled
+        examined = (luck[:, :1] < self.looked(k)) & filled
         haste = luck[:, _LUCKS:].log().neg_().log_()  # minus the noise: of doing nothing, then of each slot
         best, place = torch.where(examined, utility - haste[:, 1:], -math.inf).max(1)
         found = best > self._outside - haste[:, 0]

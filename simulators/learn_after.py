@@ -6,6 +6,7 @@ Shapes: S slates, F item features, Q leaving features, N items.
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from ..datasets.log import ShopLog, Slates
@@ -59,7 +60,7 @@ def learn_funnel(
     took = np.flatnonzero(after.outcome >= 1)
     outcome, item, often = after.outcome[took], after.item[took], weight[took]
     features = data.features.numpy()[took, data.clicked.numpy()[took]]
-    utility = features @ choice.item.numpy() + choice.effects.numpy()[item]
+    utility = choice.utility(torch.from_numpy(features), torch.from_numpy(item)).numpy()
     stages, fits, evidence = {}, {}, []
     for step in FUNNEL_STEPS:
         counted = StepCount.of(step, outcome, often, priors, least, clicks_known)

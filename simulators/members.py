@@ -112,11 +112,7 @@ def expected(parts: Parts, scaled: Tensor, outside: Tensor, slate: Tensor, price
     utility = parts.choice.utility(features, items, who)
     nothing = parts.choice.nothing(outside.repeat(members, 1), who)
     click = parts.choice.log_chances(utility, nothing, who)[:, :k].exp() * (items > 0)
-    by_slot = who.repeat_interleave(k)
-    cart, purchase = (
-        stage.chance(features.flatten(0, 1), items.flatten(), utility.flatten(), by_slot).reshape(-1, k)
-        for stage in (parts.cart, parts.purchase)
-    )
+    cart, purchase = (stage.chance(features, items, utility, who) for stage in (parts.cart, parts.purchase))
     spent = prices[items] * parts.quantities.mean[who[:, None], items]
     return summed(*(one.reshape(members, -1, k) for one in (click, cart, purchase, spent)))
 

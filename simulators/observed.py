@@ -78,7 +78,7 @@ class Observed:
         item, hit = chosen_items(self.slates), data.clicked >= 0
         features = data.features[torch.arange(len(item)), data.clicked.clamp(min=0)].float()
         own = model.own
-        utility = own.choice.utility(features[:, None], item[:, None]).squeeze(1)
+        utility = own.choice.utility(features, item)
         cart, purchase = (stage.chance(features, item, utility) * hit for stage in (own.cart, own.purchase))
         if self.length_biased or self.occasions.given_click:
             return Foretold(*offered, self.slates, cart, purchase)

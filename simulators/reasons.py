@@ -67,13 +67,12 @@ def reasons(shopper: Any, state: Any, slate: Tensor) -> Reasons | None:
 
 def _of_known_truth(shopper: KnownTruthShopper, state: KnownTruthState, slate: Tensor) -> Reasons:
     filled = slate > 0
-    reach = (1 - shopper.config.position_decay) ** torch.arange(slate.shape[1], device=slate.device)
     cart, purchase = shopper.funnel_chances(state, slate)
     outside = torch.tensor(shopper.config.outside_option, device=slate.device)
     return Reasons(
         utility=shopper.utilities(state, slate) * filled,
         nothing=outside.log().expand(len(slate)).clone(),
-        looked=reach * filled,
+        looked=shopper.looked(slate.shape[1]) * filled,
         click=shopper.click_chances(state, slate),
         cart=cart * filled,
         purchase=purchase * filled,
@@ -115,11 +114,7 @@ def _of_fitted(shopper: FittedShopper, state: FittedState, slate: Tensor) -> Rea
     scaled = shopper.scaled(state.memory.state, state.trail, slate)
     nothing = parts.choice.nothing(shopper.outside(state.trail, filled.sum(1)), who)
     utility = parts.choice.utility(scaled, slate, who)
-    by_slot = None if who is None else who.repeat_interleave(k)
-    cart, purchase = (
-        stage.chance(scaled.flatten(0, 1), slate.flatten(), utility.flatten(), by_slot).view(-1, k) * filled
-        for stage in (parts.cart, parts.purchase)
-    )
+    cart, purchase = (stage.chance(scaled, slate, utility, who) * filled for stage in (parts.cart, parts.purchase))
     weights = parts.choice.item.expand(len(slate), -1) if who is None else parts.choice.item[who]
     effects = parts.choice.effects[slate] if who is None else parts.choice.effects[who[:, None], slate]
     told = scaled * weights[:, None] * filled[..., None]
