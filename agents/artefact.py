@@ -134,12 +134,8 @@ def train(
         ValueError: seeds, spaces, vectors or availability do not fit, or `total_timesteps` ends before learning begins.
     """
     out, seeds = Path(out), list(seeds)
-    if not seeds or len(set(seeds)) != len(seeds):
-        raise ValueError(f"seeds must be different and at least one, got {seeds}")
-    check_enough(config, total_timesteps)
-    algorithm = ALGORITHMS[type(config)]
-    plan = {"algorithm": algorithm, "config": config.to_dict(), "seeds": seeds, "total_timesteps": total_timesteps}
-    plan |= dict(settings or {})
+    plan = training_plan(config, seeds, total_timesteps, settings)
+    algorithm = plan["algorithm"]
     if not force and is_finished(out, "agent", plan, dict(inputs or {})):
         return load_agents(out)
     with building(out, "agent", plan, inputs, force=force) as draft:
@@ -163,6 +159,21 @@ def train(
         draft.facts.update(facts or {})
         draft.facts["learning"] = {str(seed): _end_of_curve(draft.folder / f"seed-{seed}") for seed in seeds}
     return load_agents(out)
+
+
+def training_plan(
+    config: Any, seeds: list[int], total_timesteps: int, settings: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """What decides the result of a training, as its folder keeps it.
+
+    Raises:
+        ValueError: seeds are not different, or none, or the training ends before learning begins.
+    """
+    if not seeds or len(set(seeds)) != len(seeds):
+        raise ValueError(f"seeds must be different and at least one, got {seeds}")
+    check_enough(config, total_timesteps)
+    plan = {"algorithm": ALGORITHMS[type(config)], "config": config.to_dict()}
+    return {**plan, "seeds": seeds, "total_timesteps": total_timesteps, **dict(settings or {})}
 
 
 def _learn(

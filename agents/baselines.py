@@ -194,14 +194,14 @@ def item_similarity(tokens: Tokens, n_items: int, *, neighbours: int = 100, shri
     return sparse.csr_matrix((near[best], (pairs.row[best], pairs.col[best])), shape=(n_items + 1, n_items + 1))
 
 
-class NextItemPolicy(Ranking):
-    """The encoder's own ranking, `state . item vector`: what the shopper is expected to touch next.
+class VectorRanking(Ranking):
+    """What all rankings by item vectors hold.
 
     Args:
         item_vectors: (N + 1, D) by dense index.
         k: slots.
         available: (N + 1,) bool; all by default.
-        counts: (N + 1,) popularity, which ranks items for a shopper without history (state zero).
+        counts: (N + 1,) popularity, which ranks items for a shopper without history; by item number without it.
     """
 
     def __init__(
@@ -215,6 +215,13 @@ class NextItemPolicy(Ranking):
         super().__init__(k, np.ones(len(self.item_vectors)) if available is None else available)
         counts = np.zeros(len(self.item_vectors)) if counts is None else np.asarray(counts, dtype=np.float64)
         self.popularity = (1e-6 * counts / max(counts.max(), 1.0)).astype(np.float32)
+
+
+class NextItemPolicy(VectorRanking):
+    """The encoder's own ranking, `state . item vector`: what the shopper is expected to touch next.
+
+    Arguments as of `VectorRanking`; a shopper without history has the state zero.
+    """
 
     def scores(self, observation: Any) -> Floats:
         """(B, N + 1) dot products."""

@@ -10,8 +10,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from ..datasets.artefact import building, is_finished, write_json
-from .artefact import ALGORITHMS, LearnedPolicy, Progress, load_agents, save_weights, write_description
-from .learning import check_enough
+from .artefact import LearnedPolicy, Progress, load_agents, save_weights, training_plan, write_description
 from .offline import OfflineAgent, OfflineConfig
 from .offline_data import LoggedSlates
 
@@ -62,12 +61,8 @@ def train_offline(
         ValueError: seeds, vectors or availability do not fit, or `total_timesteps` ends before learning begins.
     """
     out, seeds = Path(out), list(seeds)
-    if not seeds or len(set(seeds)) != len(seeds):
-        raise ValueError(f"seeds must be different and at least one, got {seeds}")
-    check_enough(config, total_timesteps)
-    algorithm = ALGORITHMS[type(config)]
-    plan = {"algorithm": algorithm, "config": config.to_dict(), "seeds": seeds, "total_timesteps": total_timesteps}
-    plan |= dict(settings or {})
+    plan = training_plan(config, seeds, total_timesteps, settings)
+    algorithm = plan["algorithm"]
     if not force and is_finished(out, "agent", plan, dict(inputs or {})):
         return load_agents(out)
     with building(out, "agent", plan, inputs, force=force) as draft:
