@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ..datasets.catalogue import Catalogue
 from ..encoders.state import StateEncoder
+from ..simulators.known_truth_state import first_visit
 from ..simulators.shopper import Response, Shopper
 from .context import context
 from .doubt import Doubt
@@ -144,7 +145,7 @@ class ShopBatch:
     def prepare(self, seeds: Ints) -> Arrivals:
         """Shoppers of these seeds, (n,), as they are when they arrive."""
         named = torch.from_numpy(seeds).to(self.shopper.device)
-        state = self.shopper.reset(named if self.visits is None else self.visits.first(named))
+        state = self.shopper.reset(named if self.visits is None else first_visit(named))
         return self._brought(Arrivals(state, *self._unknown(len(seeds))))
 
     def _unknown(self, rows: int) -> tuple[Any, Recent | None]:
@@ -181,7 +182,7 @@ class ShopBatch:
             total[rows] = 0
         self.shopper_seeds[rows] = seeds
         if self.visits is not None:
-            self.shopper_seeds[rows] = self.visits.first(seeds)
+            self.shopper_seeds[rows] = first_visit(seeds)
             self.visits.begin(rows)
             self._pause[torch.from_numpy(rows).to(self._pause.device)] = 0.0
         self._welcome(rows, arrivals.state)

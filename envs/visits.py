@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..simulators.known_truth import KnownTruthShopper
-from ..simulators.known_truth_state import VISIT_BITS, visit_seed
+from ..simulators.known_truth_state import first_visit, visit_seed
 from ..simulators.shopper import ComesAgain, Response, Shopper
 from .rows import rows_of
 
@@ -73,11 +73,6 @@ class Visits:
         self.days_away = np.zeros(rows)
         """(B,) float64 days from the beginning of the last visit to that of this one; 0 on the first."""
 
-    @staticmethod
-    def first(seeds: Any) -> Any:
-        """Seeds of the first visits of shoppers: those bits of the seeds given, an array or tensor, that name them."""
-        return seeds & ((1 << VISIT_BITS) - 1)
-
     @property
     def worth(self) -> NDArray[np.float64]:
         """(B,) what a reward counts on this visit, in (0, 1]."""
@@ -110,7 +105,7 @@ class Visits:
         self.day[rows] += days
         before = rows_of(state, rows)
         device = before.seed.device
-        seeds = visit_seed(self.first(before.seed), torch.from_numpy(self.visit[rows]).to(device))
+        seeds = visit_seed(first_visit(before.seed), torch.from_numpy(self.visit[rows]).to(device))
         if isinstance(self._shopper, KnownTruthShopper):  # its shoppers live by a calendar, and keep what they bought
             return self._shopper.reset(seeds, before.day + torch.from_numpy(days).to(device), before.belongings())
         return self._shopper.reset(seeds)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..errors import EvidenceError
 from .arrivals import drawn_below
-from .known_truth_state import VISIT_BITS
+from .known_truth_state import first_visit
 
 _MEMBER = 4  # stream of random numbers
 
@@ -41,8 +41,7 @@ class Drawn:
 
         None where they are not drawn of an ensemble.
         """
-        shopper = seeds.to(self.device) & ((1 << VISIT_BITS) - 1)
-        return drawn_below(shopper, _MEMBER, self.members) if self.drawn else None
+        return drawn_below(first_visit(seeds.to(self.device)), _MEMBER, self.members) if self.drawn else None
 
 
 def no_member(number: int, held: int) -> IndexError:

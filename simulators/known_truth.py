@@ -18,7 +18,7 @@ from ..datasets.known_shop import YEAR, KnownShop
 from ..datasets.known_shop_words import AISLES
 from ..datasets.schema import Event
 from .known_truth_chances import depth_choice, logit
-from .known_truth_state import VISIT_BITS, KnownTruthState, visit_seed
+from .known_truth_state import KnownTruthState, first_visit, visit_seed
 from .randomness import gumbel, normal, uniform
 from .shopper import Response, TokenBatch
 
@@ -173,7 +173,7 @@ class KnownTruthShopper:
     def _lasting(self, seeds: Tensor, day: Tensor) -> tuple[Tensor, Tensor]:
         """Liking of categories (B, C) on these days before a visit is about any, and lasting taste (B, C + D + 1)."""
         config, n = self.config, self.config.n_categories
-        lasting = normal(seeds & ((1 << VISIT_BITS) - 1), 0, _TASTE, n + config.style_width + 1)
+        lasting = normal(first_visit(seeds), 0, _TASTE, n + config.style_width + 1)
         liking = config.category_taste * (self._share_logits + 0.7 * lasting[:, :n])
         if config.seasonality:
             liking = liking + config.seasonality * torch.cos(2 * math.pi / YEAR * (day[:, None] - self._season_peak))

@@ -4,6 +4,7 @@ Shapes: B shoppers, C categories, D style dimensions, F items clicked lately, M 
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,6 +23,11 @@ def visit_seed(shopper: Tensor, visit: Tensor | int) -> Tensor:
         visit: (B,) int64 or int in [0, 2**23).
     """
     return shopper + (visit << VISIT_BITS)
+
+
+def first_visit(seeds: Any) -> Any:
+    """Seeds of the first visits of the shoppers whose visits these seeds, an array or a tensor, are of."""
+    return seeds & ((1 << VISIT_BITS) - 1)
 
 
 @dataclass(slots=True)
