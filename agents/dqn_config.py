@@ -1,7 +1,7 @@
 """Settings of SlateQ, and the learner they build."""
 
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -10,11 +10,11 @@ from torch import Tensor
 
 from .dqn import ClickModel, SlateDQN
 from .dqn_policy import SlateQPolicy
-from .learning import check_settings
+from .learning import SCORER_LIMITS, ScorerConfig, check_settings
 
 
 @dataclass(frozen=True, kw_only=True)
-class DQNConfig:
+class DQNConfig(ScorerConfig):
     """Settings of `SlateDQN`. Defaults were tuned on the known-truth shop where no source is named."""
 
     gamma: float = 0.9
@@ -51,12 +51,6 @@ class DQNConfig:
     iterations: int = 4
     """Dinkelbach steps for the slates of the targets."""
     max_grad_norm: float = 10.0
-    hidden: int = 128
-    """Width of the hidden layers."""
-    scale: float = 5.0
-    """What `state . item` is multiplied by in the untrained choice model."""
-    max_candidates: int = 2_000
-    """Above this many items, only so many nearest the state are scored; see `SlateScorer`."""
 
     def __post_init__(self) -> None:
         shares = ("tau", "exploration_start", "exploration_end", "exploration_fraction", "uniform_share", "correction")
@@ -68,12 +62,9 @@ class DQNConfig:
             "gradient_steps",
             "iterations",
             "n_steps",
-            "hidden",
-            "max_candidates",
         )
-        limits = {**dict.fromkeys(shares, (0, 1)), **dict.fromkeys(sizes, (1, np.inf))}
-        limits |= {"gamma": (0, 1), "learning_rate": (1e-9, 1), "scale": (1e-6, 1e3), "priority": (0, 10)}
-        check_settings(self, limits)
+        limits = {**SCORER_LIMITS, **dict.fromkeys(shares, (0, 1)), **dict.fromkeys(sizes, (1, np.inf))}
+        check_settings(self, limits | {"gamma": (0, 1), "priority": (0, 10)})
         if self.buffer_size < self.learning_starts:
             raise ValueError(
                 f"buffer_size={self.buffer_size} never holds the learning_starts={self.learning_starts} slates that "
@@ -138,7 +129,3 @@ class DQNConfig:
         agent.click_model = click_model
         agent.set_items(item_vectors, available)
         return agent
-
-    def to_dict(self) -> dict[str, Any]:
-        """The settings as plain values."""
-        return asdict(self)

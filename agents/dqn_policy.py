@@ -11,6 +11,7 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import Schedule
 from torch import Tensor
 
+from .learning import constructor_parameters
 from .replay import slate_space, state_of, state_space
 from .scorers import SlateQScorer
 
@@ -43,11 +44,4 @@ class SlateQPolicy(BasePolicy):
         return self.scorer.slates(state_of(observation))
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
-        settings = self.scorer.settings()
-        names = ("hidden", "scale", "max_candidates")
-        return {
-            "observation_space": self.observation_space,
-            "action_space": self.action_space,
-            "lr_schedule": self._dummy_schedule,
-            **{name: settings[name] for name in names},
-        }
+        return constructor_parameters(self)

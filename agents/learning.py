@@ -1,5 +1,7 @@
 """What all learners need: checked settings, slates from scores, and an end with a reason where numbers are none."""
 
+import math
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import torch
@@ -27,6 +29,42 @@ def check_finite(loss: Tensor, algorithm: Any) -> None:
             f"the loss became {loss.item()} after {algorithm.num_timesteps} slates; lower learning_rate "
             f"(now {algorithm.learning_rate}) or look for extreme rewards and states in the env"
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScorerConfig:
+    """Settings of the scorer, which all learners share."""
+
+    hidden: int = 128
+    """Width of the hidden layers."""
+    scale: float = 5.0
+    """What `state . item` is multiplied by at first: how sharply what is untrained prefers the nearest items."""
+    max_candidates: int = 2_000
+    """Above this many items, only so many nearest the state are scored; see `SlateScorer`."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The settings as plain values."""
+        return asdict(self)
+
+
+SCORER_LIMITS: dict[str, tuple[float, float]] = {
+    "hidden": (1, math.inf),
+    "scale": (1e-6, 1e3),
+    "max_candidates": (1, math.inf),
+    "learning_rate": (1e-9, 1),
+}
+"""Ranges of the settings of `ScorerConfig`, and of the learning rate that goes with them, for `check_settings`."""
+
+
+def constructor_parameters(policy: Any) -> dict[str, Any]:
+    """What a policy of stable-baselines3 with a scorer needs to be made again."""
+    settings = policy.scorer.settings()
+    return {
+        "observation_space": policy.observation_space,
+        "action_space": policy.action_space,
+        "lr_schedule": policy._dummy_schedule,
+        **{one.name: settings[one.name] for one in fields(ScorerConfig)},
+    }
 
 
 def check_settings(settings: Any, limits: dict[str, tuple[float, float]]) -> None:

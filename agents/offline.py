@@ -4,7 +4,7 @@ Shapes: B slates of a batch, K slots, N items, M items sampled, D width of state
 """
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -16,7 +16,7 @@ from torch.nn.utils import clip_grad_norm_
 
 from ..datasets.tokens import Floats
 from .checkpoint import Curve, restore, save
-from .learning import check_finite, check_settings, predicted
+from .learning import SCORER_LIMITS, ScorerConfig, check_finite, check_settings, predicted
 from .offline_data import LoggedSlates
 from .plackett_luce import log_probs_beside, seeded
 from .scorers import LogitScorer
@@ -206,7 +206,7 @@ def slot_log_probs_of(
 
 
 @dataclass(frozen=True, kw_only=True)
-class OfflineConfig:
+class OfflineConfig(ScorerConfig):
     """Settings that all offline learners share."""
 
     learning_rate: float = 1e-3
@@ -216,17 +216,10 @@ class OfflineConfig:
     sampled: int = 2_000
     """Above this many items, so many drawn anew at each step stand for those not shown (sampled softmax)."""
     max_grad_norm: float = 10.0
-    hidden: int = 128
-    """Width of the hidden layers."""
-    scale: float = 5.0
-    """What `state . item` is multiplied by at first."""
-    max_candidates: int = 2_000
-    """Above this many items, slates are made of so many nearest the state; see `SlateScorer`."""
 
     def __post_init__(self) -> None:
-        sizes = dict.fromkeys(("batch_size", "sampled", "hidden", "max_candidates"), (1, np.inf))
-        limits = {**sizes, "learning_rate": (1e-9, 1), "scale": (1e-6, 1e3)}
-        check_settings(self, {**limits, "max_grad_norm": (0, np.inf)})
+        sizes = dict.fromkeys(("batch_size", "sampled"), (1, np.inf))
+        check_settings(self, {**SCORER_LIMITS, **sizes, "max_grad_norm": (0, np.inf)})
 
     @property
     def estimates(self) -> bool:
@@ -264,7 +257,3 @@ class OfflineConfig:
     ) -> tuple[Tensor, dict[str, float]]:
         """The loss after so many slates `learnt` from, and figures to look at."""
         raise NotImplementedError
-
-    def to_dict(self) -> dict[str, Any]:
-        """The settings as plain values."""
-        return asdict(self)

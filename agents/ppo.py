@@ -5,7 +5,7 @@ Shapes: B rows, K slots, D width of the state, N items, C candidates.
 Source: PPO, Schulman et al. 2017 (arXiv 1707.06347).
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -20,7 +20,14 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.utils import clip_grad_norm_
 
-from .learning import check_finite, check_settings, put_items
+from .learning import (
+    SCORER_LIMITS,
+    ScorerConfig,
+    check_finite,
+    check_settings,
+    constructor_parameters,
+    put_items,
+)
 from .plackett_luce import PlackettLuce
 from .replay import SlateRolloutBuffer, SlateRolloutSamples, slate_space, state_of, state_space
 from .scorers import Head, LogitScorer
@@ -69,13 +76,7 @@ class SlatePolicy(ActorCriticPolicy):
         self.optimizer = self.optimizer_class(self.parameters(), lr=lr_schedule(1), **self.optimizer_kwargs)  # pyright: ignore[reportCallIssue]
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
-        names = ("hidden", "scale", "max_candidates")
-        return {
-            "observation_space": self.observation_space,
-            "action_space": self.action_space,
-            "lr_schedule": self._dummy_schedule,
-            **{name: self._shape[name] for name in names},
-        }
+        return constructor_parameters(self)
 
     def _get_action_dist_from_latent(self, latent_pi: Tensor) -> PlackettLuce:
         """The policy in the given states; the latent of a slate policy is the state itself."""
@@ -239,7 +240,7 @@ def slot_credit(advantage: Tensor, clicked: Tensor, k: int) -> Tensor:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PPOConfig:
+class PPOConfig(ScorerConfig):
     """Settings of `SlatePPO`. Defaults were tuned on the known-truth shop where no source is named."""
 
     gamma: float = 0.95
@@ -267,19 +268,11 @@ class PPOConfig:
     """Largest gradient norm, of policy and value network each."""
     target_kl: float | None = None
     """Stop the passes over a rollout once the slate's policy has moved 1.5 times this far."""
-    hidden: int = 128
-    """Width of the hidden layers."""
-    scale: float = 5.0
-    """What `state . item` is multiplied by at first: how sharply the untrained policy prefers the nearest items."""
-    max_candidates: int = 2_000
-    """Above this many items, only so many nearest the state are scored; see `SlateScorer`."""
 
     def __post_init__(self) -> None:
-        fractions = {"gamma": (0, 1), "gae_lambda": (0, 1), "clip_range": (1e-6, 10), "learning_rate": (1e-9, 1)}
-        sizes = dict.fromkeys(("rollout", "minibatches", "n_epochs", "hidden", "max_candidates"), (1, np.inf))
-        check_settings(
-            self, {**fractions, **sizes, "scale": (1e-6, 1e3), "ent_coef": (0, np.inf), "vf_coef": (0, np.inf)}
-        )
+        fractions = {"gamma": (0, 1), "gae_lambda": (0, 1), "clip_range": (1e-6, 10)}
+        sizes = dict.fromkeys(("rollout", "minibatches", "n_epochs"), (1, np.inf))
+        check_settings(self, {**SCORER_LIMITS, **fractions, **sizes, "ent_coef": (0, np.inf), "vf_coef": (0, np.inf)})
         for name in ("clip", "credit"):
             if getattr(self, name) not in ("slot", "slate"):
                 raise ValueError(f"{name} must be 'slot' or 'slate', got {getattr(self, name)!r}")
@@ -335,7 +328,3 @@ class PPOConfig:
         )
         put_items(agent, item_vectors, available)
         return agent
-
-    def to_dict(self) -> dict[str, Any]:
-        """The settings as plain values."""
-        return asdict(self)
