@@ -1,6 +1,7 @@
 """What all learners need: checked settings, slates from scores, and an end with a reason where numbers are none."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -67,7 +68,7 @@ def constructor_parameters(policy: Any) -> dict[str, Any]:
     }
 
 
-def check_settings(settings: Any, limits: dict[str, tuple[float, float]]) -> None:
+def check_settings(settings: Any, limits: Mapping[str, tuple[float, float]]) -> None:
     """Check that fields of a config lie in closed ranges.
 
     Raises:
