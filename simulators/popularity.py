@@ -14,7 +14,10 @@ from ..datasets.tokens import Ints
 Doubles = NDArray[np.float64]
 Floats = NDArray[np.float32]
 SMOOTHING = 5.0
-"""Clicks, as the catalogue's mean, that every item is given on top: 5 clicks in a thousand shows are no news."""
+"""Clicks, or views, that every item is given on top where what it got is counted: 5 in a thousand shows are no news."""
+SHOWN_SMOOTHING = 0.1
+"""Clicks that every item is given on top where its places are counted. How often a shop shows an item is no matter of
+luck; with more, all that it hardly ever shows would seem alike, from the middling to the worst."""
 
 
 def shown_popularity(items: Ints, clicked: Ints, n_items: int, weight: Doubles | None = None) -> Floats:
@@ -26,7 +29,7 @@ def shown_popularity(items: Ints, clicked: Ints, n_items: int, weight: Doubles |
         n_items: N.
         weight: (S,) how often a slate counts, by default once.
     """
-    return _over_mean(expected_clicks(items, clicked, n_items, weight))
+    return _over_mean(expected_clicks(items, clicked, n_items, weight), SHOWN_SMOOTHING)
 
 
 def expected_clicks(items: Ints, clicked: Ints, n_items: int, weight: Doubles | None = None) -> Doubles:
@@ -38,17 +41,17 @@ def expected_clicks(items: Ints, clicked: Ints, n_items: int, weight: Doubles | 
     return counts.astype(np.float64)
 
 
-def _over_mean(numbers: NDArray[Any]) -> Floats:
+def _over_mean(numbers: NDArray[Any], smoothing: float) -> Floats:
     counts = numbers.astype(np.float64)
     counts[0] = 0
-    table = np.log((counts + SMOOTHING) / (counts[1:].mean() + SMOOTHING))
+    table = np.log((counts + smoothing) / (counts[1:].mean() + smoothing))
     table[0] = 0
     return table.astype(np.float32)
 
 
 def viewed_popularity(item: Ints, n_items: int, weight: Doubles | None = None) -> Floats:
     """(N + 1,) log of an item's views over the mean of all items; `item` and `weight` are (E,), one a view."""
-    return _over_mean(np.bincount(item, weight, minlength=n_items + 1))
+    return _over_mean(np.bincount(item, weight, minlength=n_items + 1), SMOOTHING)
 
 
 def without_own_views(session: Ints, items: Ints, viewer: Ints, viewed: Ints, n_items: int) -> Floats:

@@ -187,14 +187,19 @@ def test_slots_draw_by_place_and_by_item() -> None:
     assert not nothing.clicks(slate).any()
 
 
+def test_items_hardly_ever_shown_are_told_apart() -> None:
+    often = np.repeat(np.arange(1, 6), (5, 50, 500, 5_000, 50_000))
+    clicked = np.where(np.arange(len(often)) % 50 == 0, 0, -1)
+    table = shown_popularity(often[:, None], clicked, n_items=5)
+    assert np.diff(table[1:]) == pytest.approx([np.log(10)] * 4, abs=0.6)
+
+
 def test_popularity_counts_what_places_are_worth_and_no_own_views() -> None:
     # Place 1 brings a click in half of the slates, place 2 never: item 2, shown below, gains nothing by it.
     items, clicked = np.array([[1, 2], [1, 2], [3, 1], [3, 2]]), np.array([0, -1, 0, -1])
     table = shown_popularity(items, clicked, n_items=3)
     mean = (1 + 0 + 1) / 3
-    np.testing.assert_allclose(
-        table, [0, np.log(6 / (mean + 5)), np.log(5 / (mean + 5)), np.log(6 / (mean + 5))], rtol=1e-6
-    )
+    np.testing.assert_allclose(table, [0, *np.log(np.array([1.1, 0.1, 1.1]) / (mean + 0.1))], rtol=1e-6)
     often, rows = np.array([2.0, 0.0, 1.0, 1.0]), [0, 0, 2, 3]
     np.testing.assert_allclose(
         shown_popularity(items, clicked, n_items=3, weight=often),
