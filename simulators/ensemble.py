@@ -1,4 +1,9 @@
-"""The members of an ensemble: fits on shoppers drawn with replacement from a log's.
+"""The members of an ensemble: fits on shoppers drawn with replacement from a log's, by some of the features.
+
+Resampling tells what luck a log had, but all members would share what the form of the model gets wrong. So each does
+without some features: where policies lead away from the log, what is foretold hangs on them, and members part ways.
+
+Source: Ho, "The random subspace method for constructing decision forests", IEEE TPAMI 20(8), 1998.
 
 Shapes: A arrivals, N items.
 """
@@ -11,9 +16,20 @@ from numpy.typing import NDArray
 
 from ..datasets.log import ShopLog
 from .choice import ChoiceWeights
+from .features import ITEM_FEATURES, OUTSIDE_FEATURES
 from .learn_after import LearnedRest
 from .members import Parts
 from .observed import shopper_numbers
+
+NEEDED = ("match", "popularity", "price", "category_share", "nothing")
+"""Features that every member has: without them it would not be the same shopper."""
+
+
+def left_out(share: float, seed: int, number: int) -> frozenset[str]:
+    """Names of the features of choice that a member does without, each with a chance in [0, 1)."""
+    names = [name for name in (*ITEM_FEATURES, *OUTSIDE_FEATURES) if name not in NEEDED]
+    gone = np.random.default_rng([seed, 2, number]).random(len(names)) < share
+    return frozenset(name for name, out in zip(names, gone, strict=True) if out)
 
 
 def resampled(log: ShopLog, members: int, seed: int) -> Iterator[NDArray[np.float64]]:

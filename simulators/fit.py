@@ -10,7 +10,7 @@ from ..datasets.log import ShopLog
 from ..encoders.state import StateEncoder
 from .choice_evidence import choice_evidence
 from .encoder_overlap import shared_sessions
-from .ensemble import parts_of, resampled
+from .ensemble import left_out, parts_of, resampled
 from .examination import FORMS, Examination
 from .fit_judged import judged_after
 from .fitted import FittedShopper
@@ -43,6 +43,9 @@ class FitConfig:
     """Decides what is drawn where a log has more than is used."""
     members: int = 10
     """Members of the ensemble, fits of every weight on shoppers drawn with replacement from the log's; 0 for none."""
+    left_out: float = 0.2
+    """Chance of each feature of choice, but for the most needed, to be left out of a member, in [0, 0.9]; with 0 the
+    ensemble knows the luck of the log alone. Of the Transformer family."""
     min_clicks: int = 50
     """Clicks on slates that let choices be learnt from slates."""
     min_views: int = 200
@@ -69,6 +72,8 @@ class FitConfig:
             raise ValueError(f"examination must be one of {', '.join(FORMS)} or auto, got {self.examination!r}")
         if not 0 <= self.held_out <= 0.9:
             raise ValueError(f"held_out must be in [0, 0.9], got {self.held_out}")
+        if not 0 <= self.left_out <= 0.9:
+            raise ValueError(f"left_out must be in [0, 0.9], got {self.left_out}")
         if self.members < 0:
             raise ValueError(f"members must be at least 0, got {self.members}")
         for name in (
@@ -166,7 +171,8 @@ def _assembled(
     for number, drawn in enumerate(resampled(log, config.members, config.seed)):
         if progress:
             progress(number, config.members, "fitting the ensemble")
-        choice = learn_again(learned, drawn[occasions.session]).weights
+        without = left_out(config.left_out, config.seed, number)
+        choice = learn_again(learned, drawn[occasions.session], without).weights
         members.append(parts_of(choice, rest.learn(drawn, choice, whole), drawn[session]))
     model = replace(model, members=Parts.stacked(members) if members else None)
     if not ground.click_rate_known:

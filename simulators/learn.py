@@ -185,14 +185,26 @@ def _at_click_rate(
     return prior, fit
 
 
-def learn_again(learned: LearnedChoice, weight: NDArray[np.float64]) -> ChoiceFit:
-    """Examination and choice as occasions tell that count otherwise, (S,) times each; without standard errors.
+def learn_again(
+    learned: LearnedChoice, weight: NDArray[np.float64], without: frozenset[str] = frozenset()
+) -> ChoiceFit:
+    """Examination and choice as occasions tell that count otherwise; without standard errors.
 
     What the first fit found out of how far items differ, and at how many places shoppers may stop, is kept.
+
+    Args:
+        learned: the first fit.
+        weight: (S,) how often each occasion counts.
+        without: names of features that have no weight.
     """
     fit, data = learned.fit, replace(learned.data, weight=torch.from_numpy(weight))
     n_items = len(fit.weights.effects) - 1
-    return fit_choice(data, settled(learned.prior, fit), n_items, errors=False, start=fit, rounds=1)
+    prior = settled(learned.prior, fit)
+    items, outside = (
+        tuple(one for one in names if one not in without) for names in (prior.item_features, prior.outside_features)
+    )
+    prior = replace(prior, item_features=items, outside_features=outside)
+    return fit_choice(data, prior, n_items, errors=False, start=fit, rounds=1)
 
 
 def _facts(log: ShopLog, occasions: Occasions) -> ItemFacts:

@@ -1,7 +1,8 @@
 """An ensemble of fitted shoppers: the same encoder and features, and every weight fitted again on resampled shoppers.
 
-How far its members differ says how far the log leaves open what shoppers would do; what was assumed, and what the model
-cannot say at all, is not in it.
+How far its members differ says how far the log leaves open what shoppers would do, and in part what hangs on the form
+of the model, for each does without some features (`ensemble`); what was assumed, and what no member can say, is not in
+it.
 
 Source: bagging, Breiman, "Bagging predictors", Machine Learning 1996; the bootstrap by groups, Davison and Hinkley,
 "Bootstrap methods and their application", 1997, section 3.8.

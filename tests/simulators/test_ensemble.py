@@ -19,7 +19,8 @@ from slatewise.simulators import (
     fit_shopper,
     load_shopper,
 )
-from slatewise.simulators.ensemble import parts_of, resampled
+from slatewise.simulators.ensemble import NEEDED, left_out, parts_of, resampled
+from slatewise.simulators.features import ITEM_FEATURES, OUTSIDE_FEATURES
 from slatewise.simulators.pauses_fit import LearnedPauses
 from slatewise.testing import check_shopper, random_slates
 
@@ -54,6 +55,24 @@ def test_members_are_other_fits_which_the_seed_repeats(log: ShopLog, encoder: Me
         assert not torch.equal(first, second)
         assert torch.equal(first, getattr(same.member(0).model.own.choice, name))
     assert not torch.equal(one.member(0).model.own.choice.item, other.member(0).model.own.choice.item)
+
+
+def test_members_do_without_the_features_they_are_told_to(log: ShopLog, encoder: MeanEncoder) -> None:
+    few = log.part(np.arange(300))
+    held = fit_shopper(few, encoder, config=FitConfig(members=2, left_out=0.4))
+    for number in range(2):
+        choice, gone = held.member(number).model.own.choice, left_out(0.4, 0, number)
+        assert len(gone) >= 3
+        assert not gone & set(NEEDED)
+        for names, weights in ((ITEM_FEATURES, choice.item), (OUTSIDE_FEATURES, choice.outside)):
+            out = torch.tensor([name in gone for name in names])
+            assert not weights[out].any()
+            # Weights of what a small log shows no spread of are 0 as well.
+            assert weights[~out].count_nonzero() >= (~out).sum() / 2
+    assert left_out(0.4, 0, 0) != left_out(0.4, 0, 1)
+    assert not left_out(0.0, 0, 0)
+    with pytest.raises(ValueError, match="left_out must be in"):
+        FitConfig(left_out=1.0)
 
 
 def test_shoppers_count_as_often_as_they_are_drawn(log: ShopLog) -> None:
