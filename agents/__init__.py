@@ -18,6 +18,7 @@ from .rules import RuledPolicy, SlateRules
 from .scorers import SlateScorer
 from .similar import LastItemPolicy
 from .slate_choice import best_slate
+from .validation import Validation
 
 __all__ = [
     "BCConfig",
@@ -44,6 +45,7 @@ __all__ = [
     "SlateRules",
     "SlateScorer",
     "ThompsonPolicy",
+    "Validation",
     "best_slate",
     "load_agent",
     "load_agents",

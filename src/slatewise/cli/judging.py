@@ -15,7 +15,9 @@ from .console import Reporter, checked
 from .encoding import next_item_step
 from .inputs import HELD_OUT, Selection, check_items, check_same_items, facts_of, id_of
 from .learners import OFFLINE
+from .showing import chosen_training
 from .steps import REWARD, SLATE_SIZE, TRAINED_IN, check_slate_size
+from .training import all_members
 
 FROM_LOG = "the log alone"
 """What reports say of agents that were trained in no simulator."""
@@ -103,6 +105,16 @@ def _check_learnt_with(agent: Path, encoder: Path, shopper: Path) -> None:
         )
 
 
+def _chosen_in(agents: Mapping[str, Path], judges: Mapping[str, Path]) -> dict[str, str]:
+    """Agent -> the judge whose shoppers chose among its versions as it trained, where one of these did."""
+    found: dict[str, str] = {}
+    for name, folder in agents.items():
+        chose = read_config(folder, "agent")["slatewise_artefact"]["inputs"].get("judge")
+        its = next((judge for judge, place in judges.items() if id_of(place, "shopper") == chose), None)
+        found |= {} if its is None else {name: its}
+    return found
+
+
 def evaluate_step(
     reporter: Reporter,
     log_folder: Path,
@@ -133,7 +145,6 @@ def evaluate_step(
     from ..agents import load_agents
     from ..encoders import load_encoder
     from ..evaluation import EvaluationConfig, evaluate, gather_extras
-    from ..simulators import BoostedShopper, FittedShopper
     from ..simulators.artefacts import load_shopper
 
     log = Selection(held_out).of(ShopLog.load(log_folder))
@@ -148,13 +159,18 @@ def evaluate_step(
         config = EvaluationConfig(shoppers=shoppers, seed=seed + 10_000, k=k, reward=reward)
     judging = {TRAINED_IN: shopper, **{name: load_shopper(folder) for name, folder in judges.items()}}
     # A judge with an ensemble judges by all of it, so that intervals tell what its log leaves open.
-    whole = {name: one for name, one in judging.items() if isinstance(one, FittedShopper | BoostedShopper)}
-    simulators = {**judging, **{name: one.ensemble() for name, one in whole.items() if one.members}}
+    simulators = {name: all_members(one) for name, one in judging.items()}
     check_items(log.catalogue.n_items, encoder=encoder.n_items, **{n: one.n_items for n, one in simulators.items()})
     trained_in = {
         name: FROM_LOG if read_config(folder, "agent")["algorithm"] in OFFLINE else TRAINED_IN
         for name, folder in folders.items()
     }
+    chosen_in = _chosen_in(folders, judges)
+    for policy, judge in chosen_in.items():
+        reporter.say(
+            f"{policy}: shoppers of {judge!r} chose among its versions. Other shoppers of it judge now, but it is no "
+            "independent judge; give one that neither trained nor chose as a further --judge"
+        )
     next_item = next_item_step(reporter, log_folder, encoder_folder, held_out)
     extras = gather_extras(
         log=log_folder,
@@ -172,6 +188,7 @@ def evaluate_step(
             out,
             config=config,
             trained_in=trained_in,
+            chosen_in=chosen_in,
             catalogue=log.catalogue,
             inputs=inputs,
             extras=extras,
@@ -196,14 +213,15 @@ def export_step(
 ) -> dict[str, Any]:
     """Write the bundle of an agent and check its slates against the trained policy's.
 
-    Without `seed`, the training whose last episodes earned most: a choice that looks at no simulator that judges.
+    Without `seed`, the training that validation shoppers value highest or, where none valued it, whose last episodes
+    earned most: a choice that looks at no simulator that judges.
     """
     check_same_items(log_folder, (agent_folder, "agent"), (encoder_folder, "encoder"))
     if evaluation_folder is not None:
         id_of(evaluation_folder, "evaluation")
     learning = facts_of(agent_folder, "agent")["learning"]
-    if seed is None:  # the first, where none says what it earned: offline agents met no shoppers
-        seed = int(max(learning, key=lambda one: learning[one].get("reward", 0.0)))
+    if seed is None:
+        seed = int(chosen_training(learning))
     with checked():
         if str(seed) not in learning:
             raise ValueError(f"{agent_folder} holds trainings with the seeds {', '.join(learning)}; got {seed}")

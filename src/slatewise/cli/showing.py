@@ -37,13 +37,34 @@ def with_interval(row: Mapping[str, Any], digits: int = 3) -> str:
 
 
 def show_learning(reporter: Reporter, facts: Mapping[str, Any]) -> None:
-    """What the exploring policy of each training earned at its end, or how an offline training ended."""
+    """What the exploring policy of each training earned at its end, or how an offline training ended.
+
+    Where a judge valued versions: what the one that was kept is worth to its shoppers, and after how many slates.
+    """
     learning = facts["learning"]
-    known = ("reward", "ctr", "slates", "loss", "later_log_likelihood", "capped", "seconds")
+    known = ("reward", "ctr", "slates", "loss", "later_log_likelihood", "capped", "value", "value_error", "best_at")
+    known = (*known, "stopped_at", "seconds")
     columns = [name for name in known if any(name in row for row in learning.values())]
     rows = [(seed, *(f"{row[name]:.4g}" if name in row else "" for name in columns)) for seed, row in learning.items()]
     title = "At the end of training, while exploring" if "reward" in columns else "At the end of training"
     reporter.table(title, ["seed", *columns], rows)
+    judge, chosen = facts.get("judge"), chosen_training(learning)
+    if judge is not None:
+        stopped = sum("stopped_at" in row for row in learning.values())
+        reporter.tell(
+            f"best versions kept, and {stopped} of {len(learning)} trainings stopped, by shoppers of {judge}: value is "
+            f"the reward of a session there. It is no independent judge of this agent any more; let `evaluate` have "
+            f"another. `export` ships training {chosen}, which it values highest."
+        )
+
+
+def chosen_training(learning: Mapping[str, Mapping[str, float]]) -> str:
+    """The training to ship: the one that validation shoppers value highest, or else that earned most as it trained.
+
+    Neither looks at the simulators that `evaluate` judges by. The first, where nothing is known: offline agents met no
+    shoppers.
+    """
+    return max(learning, key=lambda one: learning[one].get("value", learning[one].get("reward", 0.0)))
 
 
 def show_values(reporter: Reporter, out: Path) -> None:
@@ -53,6 +74,7 @@ def show_values(reporter: Reporter, out: Path) -> None:
     found = Evaluation.load(out)
     for simulator in found.outcomes.simulators:
         said = " (agents were trained in it)" if simulator in found.trained_in.values() else ""
+        said += " (it chose among an agent's versions)" if simulator in found.chosen_in.values() else ""
         columns, rows = as_rows(found.summary[found.summary["simulator"] == simulator])
         reporter.table(f"In the {simulator}{said}: mean [95 % interval]", columns, rows)
     primary = found.comparisons[found.comparisons["simulator"] == found.primary]
