@@ -19,7 +19,9 @@ class Same:
 
     k = K
 
-    def predict(self, observation: Any, deterministic: bool = True) -> tuple[np.ndarray, None]:
+    def predict(
+        self, observation: Any, state: Any = None, episode_start: Any = None, deterministic: bool = True
+    ) -> tuple[np.ndarray, None]:
         rows = len(observation["state"] if isinstance(observation, dict) else observation)
         return np.tile([3, 1, 4, 5], (rows, 1)), None
 

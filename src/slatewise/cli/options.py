@@ -16,6 +16,21 @@ class Learner(StrEnum):
     reinforce = "reinforce"
 
 
+class Tunable(StrEnum):
+    """Learning agents whose settings can be searched."""
+
+    ppo = "ppo"
+    dqn = "dqn"
+
+
+class EndsEarly(StrEnum):
+    """How hopeless trials of a search are told."""
+
+    median = "median"
+    hyperband = "hyperband"
+    none = "none"
+
+
 class Player(StrEnum):
     """Policies to watch that need no training."""
 

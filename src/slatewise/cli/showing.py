@@ -1,5 +1,6 @@
 """What the steps found, as tables and lines for people."""
 
+import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,40 @@ def chosen_training(learning: Mapping[str, Mapping[str, float]]) -> str:
     shoppers.
     """
     return max(learning, key=lambda one: learning[one].get("value", learning[one].get("reward", 0.0)))
+
+
+def show_trials(reporter: Reporter, facts: Mapping[str, Any], path: Path) -> None:
+    """The best trials of a search, which settings mattered, and what the best are worth on fresh shoppers."""
+    with path.open(encoding="utf-8", newline="") as file:
+        trials = list(csv.DictReader(file))
+    trials.sort(key=lambda row: (row["state"] == "complete", float(row["value"] or "-inf")), reverse=True)
+    columns = [name for name in trials[0] if name not in ("trial", "state", "value", "seconds")]
+    rows = [
+        [row["trial"], row["state"], _short(row["value"]), *(_short(row[name]) for name in columns)] for row in trials
+    ]
+    reporter.table(f"The best of {len(rows)} trials; 0 is the defaults", ["trial", "", "value", *columns], rows[:10])
+    if facts["importance"]:
+        said = ", ".join(f"{name} {share:.0%}" for name, share in facts["importance"].items())
+        reporter.tell(f"what the differences come from: {said}")
+    if facts["best_trial"] == 0:
+        reporter.tell("no settings tried are worth more than the defaults")
+        return
+    from ..evaluation import sentence
+
+    reporter.tell(
+        f"trial {facts['best_trial']} was worth {facts['value']:.4g} and the defaults {facts['defaults_value']:.4g} to "
+        "the shoppers that chose, which flatters the best of many. Trained anew, before fresh shoppers:"
+    )
+    check = {name: float("nan") if value is None else value for name, value in facts["check"].items()}
+    reporter.tell(f"- {sentence(check)}")
+
+
+def _short(text: str) -> str:
+    """A number from a table with as many digits as are read; other text as it is."""
+    try:
+        return f"{float(text):.4g}"
+    except ValueError:
+        return text
 
 
 def show_values(reporter: Reporter, out: Path) -> None:
