@@ -8,13 +8,15 @@ from typing import Any
 
 import pandas as pd
 
-from ..datasets.artefact import read_config
+from ..datasets.artefact import fingerprint, read_config
+from ..datasets.catalogue import Catalogue
 from ..datasets.log import ShopLog
+from ..datasets.rules import SlateRules
 from ..errors import ArtefactError, EvidenceError
 from .console import Reporter, checked
 from .encoding import next_item_step
 from .inputs import HELD_OUT, Selection, check_items, check_same_items, facts_of, id_of
-from .learners import OFFLINE
+from .learners import OFFLINE, rules_of
 from .showing import chosen_training
 from .steps import REWARD, SLATE_SIZE, TRAINED_IN, check_slate_size
 from .training import all_members
@@ -105,6 +107,29 @@ def _check_learnt_with(agent: Path, encoder: Path, shopper: Path) -> None:
         )
 
 
+def _ruled(policies: Mapping[str, Any], rules: SlateRules, catalogue: Catalogue, encoder: Any) -> dict[str, Any]:
+    """Policies whose slates keep rules; those that give no scores are left out.
+
+    Raises:
+        typer.BadParameter: the rules name what the catalogue lacks, or leave too few items.
+    """
+    from ..agents import RuledPolicy
+
+    def one(policy: Any) -> Any:
+        return RuledPolicy(policy, rules, catalogue, encoder.item_vectors.detach().cpu())
+
+    with checked():
+        return {
+            name: [one(training) for training in policy] if isinstance(policy, list) else one(policy)
+            for name, policy in policies.items()
+            if isinstance(policy, list) or hasattr(policy, "scores")
+        }
+
+
+def _told(rules: SlateRules) -> str:
+    return ", ".join(f"{name} {value}" for name, value in rules.to_dict().items())
+
+
 def _chosen_in(agents: Mapping[str, Path], judges: Mapping[str, Path]) -> dict[str, str]:
     """Agent -> the judge whose shoppers chose among its versions as it trained, where one of these did."""
     found: dict[str, str] = {}
@@ -127,6 +152,7 @@ def evaluate_step(
     shoppers: int,
     k: int | None = None,
     reward: str = REWARD,
+    rules: Path | None = None,
     held_out: float = HELD_OUT,
     seed: int = 0,
     force: bool = False,
@@ -157,6 +183,12 @@ def evaluate_step(
         k = sizes.pop() if sizes else SLATE_SIZE
         check_slate_size(k, log.catalogue.available)
         config = EvaluationConfig(shoppers=shoppers, seed=seed + 10_000, k=k, reward=reward)
+    policies: dict[str, Any] = {**baselines(log, encoder, shopper, k, seed), **agents}
+    if rules is not None:
+        kept = rules_of(rules)
+        inputs["rules"] = fingerprint(kept.to_dict())
+        policies = _ruled(policies, kept, log.catalogue, encoder)
+        notes = [*notes, f"All policies kept rules: {_told(kept)}. No policy has learnt them."]
     judging = {TRAINED_IN: shopper, **{name: load_shopper(folder) for name, folder in judges.items()}}
     # A judge with an ensemble judges by all of it, so that intervals tell what its log leaves open.
     simulators = {name: all_members(one) for name, one in judging.items()}
@@ -182,7 +214,7 @@ def evaluate_step(
     )
     with reporter.step("judging every policy on the same shoppers") as progress:
         found = evaluate(
-            {**baselines(log, encoder, shopper, k, seed), **agents},
+            policies,
             simulators,
             encoder,
             out,
@@ -208,6 +240,7 @@ def export_step(
     encoder_folder: Path,
     seed: int | None = None,
     evaluation_folder: Path | None = None,
+    rules: Path | None = None,
     histories: int = 1_000,
     force: bool = False,
 ) -> dict[str, Any]:
@@ -225,6 +258,11 @@ def export_step(
     with checked():
         if str(seed) not in learning:
             raise ValueError(f"{agent_folder} holds trainings with the seeds {', '.join(learning)}; got {seed}")
+        kept = None if rules is None else rules_of(rules)
+        if kept is not None:
+            catalogue = Catalogue.load(log_folder / "catalogue.parquet")
+            k = read_config(agent_folder, "agent")["k"]
+            kept.check(catalogue, k, kept.allowed(catalogue) & catalogue.available)
     from ..serving.export import export_bundle
 
     with reporter.step("exporting the policy") as progress:
@@ -236,6 +274,7 @@ def export_step(
             seed=seed,
             evaluation_folder=evaluation_folder,
             judged_as=name_of(agent_folder),
+            rules=kept,
             histories=histories,
             force=force,
             progress=progress,

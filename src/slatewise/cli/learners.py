@@ -9,6 +9,8 @@ from typing import Any
 
 import typer
 
+from ..datasets.rules import SlateRules
+
 OFFLINE = ("bc", "reinforce")
 """Learners that read the log alone."""
 
@@ -47,6 +49,18 @@ def settings_of(path: Path, agent: str) -> dict[str, Any]:
     if found.get("agent", agent) != agent:
         raise typer.BadParameter(f"--settings {path} is of {found['agent']!r}, and --agent is {agent!r}")
     return found["settings"]
+
+
+def rules_of(path: Path) -> SlateRules:
+    """The rules in a JSON or TOML file, for instance `{"most_of_brand": 2, "hide_categories": ["gift cards"]}`.
+
+    Raises:
+        typer.BadParameter: the file cannot be read, or holds something else.
+    """
+    try:
+        return SlateRules.of(read_table(path, "--rules"))
+    except ValueError as error:
+        raise typer.BadParameter(f"--rules {path}: {error}") from error
 
 
 def read_table(path: Path, option: str) -> dict[str, Any]:

@@ -132,4 +132,8 @@ HeldOut = Annotated[
 Reward = Annotated[
     str, typer.Option("--reward", help="`clicks`, `purchases`, `revenue`, or `clicks_and_purchases` (1 and 5 more).")
 ]
+Rules = Annotated[
+    Path | None,
+    typer.Option("--rules", metavar="FILE", help="Rules that every slate keeps, JSON or TOML; see docs/agents.md."),
+]
 SlateSize = Annotated[int, typer.Option("--slate-size", "-k", min=1, help="Slots of a slate.")]
