@@ -16,11 +16,16 @@ from .oracle import OraclePolicy
 from .ppo import PPOConfig, SlatePPO
 from .rules import RuledPolicy, SlateRules
 from .scorers import SlateScorer
+from .search_spaces import SPACES, Choices, Range
 from .similar import LastItemPolicy
 from .slate_choice import best_slate
+from .tuning import Search, Tuned, tune
+from .validation import Validation
 
 __all__ = [
+    "SPACES",
     "BCConfig",
+    "Choices",
     "DQNConfig",
     "DivergedError",
     "ItemKNNPolicy",
@@ -36,18 +41,23 @@ __all__ = [
     "PPOConfig",
     "PopularPolicy",
     "RandomPolicy",
+    "Range",
     "ReinforceConfig",
     "RuledPolicy",
+    "Search",
     "ShopperClicks",
     "SlateDQN",
     "SlatePPO",
     "SlateRules",
     "SlateScorer",
     "ThompsonPolicy",
+    "Tuned",
+    "Validation",
     "best_slate",
     "load_agent",
     "load_agents",
     "save_agent",
     "train",
     "train_offline",
+    "tune",
 ]

@@ -6,10 +6,12 @@ A finished folder of kind "agent":
     items.safetensors          item_vectors (N + 1, D), available (N + 1,)
     seed-S/policy.safetensors  the scorer's weights
     seed-S/curve.csv           learning curve, see `checkpoint.Curve`
+    seed-S/valuations.csv      what shoppers it did not learn from made of it, where there were any: `validation`
     seed-S/seed.json           how long the training took
 """
 
 import csv
+import json
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -37,6 +39,8 @@ from .plackett_luce import seeded
 from .ppo import PPOConfig, SlatePPO
 from .replay import state_of
 from .scorers import SCORERS, SlateScorer
+from .tracking import log_interval, log_to
+from .validation import BestKept, Validation, weights_of
 
 Progress = Callable[[int, int, str], None]
 AgentConfig = PPOConfig | DQNConfig
@@ -103,6 +107,8 @@ def train(
     facts: Mapping[str, Any] | None = None,
     checkpoint_every: int = 20_000,
     click_model: ClickModel | None = None,
+    validation: Validation | None = None,
+    tensorboard: str | Path | None = None,
     force: bool = False,
     progress: Progress | None = None,
 ) -> list[LearnedPolicy]:
@@ -125,16 +131,22 @@ def train(
         facts: figures to keep.
         checkpoint_every: slates between checkpoints.
         click_model: for `DQNConfig(choice="shopper")`, see `DQNConfig.build`.
+        validation: shoppers by whom the best version of each training is kept, and who stop it; by default each trains
+            to the end, and its last version is kept. Say who they are in `settings` and `inputs`.
+        tensorboard: folder of TensorBoard logs, a run of its own for each seed; decides no result.
         force: train anew over a finished folder.
         progress: told (slates shown, of all seeds together, words).
 
     Raises:
         ArtefactError: `out` holds something else, or other settings, and `force` is not set.
         DivergedError: a loss is no longer finite.
+        ModuleNotFoundError: `tensorboard` is named and not installed.
         ValueError: seeds, spaces, vectors or availability do not fit, or `total_timesteps` ends before learning begins.
     """
     out, seeds = Path(out), list(seeds)
     plan = training_plan(config, seeds, total_timesteps, settings)
+    if validation is not None:
+        plan["validation"] = validation.settings()
     algorithm = plan["algorithm"]
     if not force and is_finished(out, "agent", plan, dict(inputs or {})):
         return load_agents(out)
@@ -151,13 +163,15 @@ def train(
                 if click_model is not None:
                     parts["click_model"] = click_model
                 agent = config.build(env, **parts)
+                log_to(agent, tensorboard, seed)
                 told = _teller(progress, place * total_timesteps, every, f"{algorithm}, seed {seed}")
-                _learn(agent, folder, seed, total_timesteps, checkpoint_every, told)
+                _learn(agent, folder, seed, total_timesteps, checkpoint_every, told, validation)
             finally:
                 env.close()
             write_description(draft.folder, agent.scorer, algorithm, seeds)
         draft.facts.update(facts or {})
-        draft.facts["learning"] = {str(seed): _end_of_curve(draft.folder / f"seed-{seed}") for seed in seeds}
+        folders = {str(seed): draft.folder / f"seed-{seed}" for seed in seeds}
+        draft.facts["learning"] = {seed: _end_of_curve(one) | _valued(one) for seed, one in folders.items()}
     return load_agents(out)
 
 
@@ -183,24 +197,35 @@ def _learn(
     total: int,
     checkpoint_every: int,
     told: Callable[[int], None] | None,
+    validation: Validation | None = None,
 ) -> None:
     checkpoint = folder / "checkpoint.safetensors"
     curve = Curve(every=max(total // 100, 1))
+    best = None if validation is None else BestKept(validation)
     if checkpoint.is_file():
-        restore(agent, curve, checkpoint)
-    # Spread, for env rows are seeded one by one from here; and other shoppers after a resume than before it.
-    assert agent.env is not None
-    agent.env.seed(int(np.random.SeedSequence([seed, agent.num_timesteps]).generate_state(1)[0]))
-    if agent.num_timesteps < total:
-        callbacks = [curve, Checkpoints(checkpoint, curve, checkpoint_every, told)]
-        agent.learn(total - agent.num_timesteps, callback=callbacks, reset_num_timesteps=False, log_interval=10**9)
+        restore(agent, curve, checkpoint, best)
+    seed_env(agent, seed)
+    if agent.num_timesteps < total and not (best is not None and best.stopped):
+        callbacks = [curve, *([] if best is None else [best])]
+        callbacks.append(Checkpoints(checkpoint, curve, checkpoint_every, told, best))
+        left = total - agent.num_timesteps
+        agent.learn(left, callback=callbacks, reset_num_timesteps=False, log_interval=log_interval(agent))
+    record = {"seed": seed, "timesteps": agent.num_timesteps, "seconds": round(curve.seconds, 1)}
+    if best is not None:
+        agent.scorer.load_state_dict(best.weights, strict=False)
+        best.write(folder / "valuations.csv")
+        record |= best.facts()
     save_weights(agent.scorer, folder / "policy.safetensors")
     curve.write(folder / "curve.csv")
-    # Written last: its presence says that the seed is done.
-    write_json(
-        folder / "seed.json", {"seed": seed, "timesteps": agent.num_timesteps, "seconds": round(curve.seconds, 1)}
-    )
+    write_json(folder / "seed.json", record)  # written last: its presence says that the seed is done
     checkpoint.unlink(missing_ok=True)
+
+
+def seed_env(agent: SlatePPO | SlateDQN, seed: int) -> None:
+    """Decide who comes to a learner's env: by the training's seed, and others after a resume than before it."""
+    assert agent.env is not None
+    # Spread, for env rows are seeded one by one from here.
+    agent.env.seed(int(np.random.SeedSequence([seed, agent.num_timesteps]).generate_state(1)[0]))
 
 
 def save_agent(
@@ -266,9 +291,8 @@ def load_agent(folder: str | Path, seed: int | None = None) -> LearnedPolicy:
 
 def save_weights(scorer: SlateScorer, path: Path) -> None:
     """Write a scorer's weights, items apart, replacing the file in one step."""
-    weights = {name: part.cpu().contiguous() for name, part in scorer.state_dict().items() if name not in _ITEMS}
     fresh = path.with_name(path.name + ".new")
-    save_file(weights, fresh)
+    save_file({name: part.contiguous() for name, part in weights_of(scorer).items()}, fresh)
     os.replace(fresh, path)
 
 
@@ -293,6 +317,12 @@ def _end_of_curve(folder: Path) -> dict[str, float]:
         if known:
             found[name] = math.fsum(known) / len(known)
     return found
+
+
+def _valued(folder: Path) -> dict[str, float]:
+    """What validation shoppers made of a seed's training; nothing where there were none."""
+    record = json.loads((folder / "seed.json").read_text(encoding="utf-8"))
+    return {name: record[name] for name in ("value", "value_error", "best_at", "stopped_at") if name in record}
 
 
 def _teller(progress: Progress | None, before: int, total: int, words: str) -> Callable[[int], None] | None:

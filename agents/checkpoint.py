@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from stable_baselines3.common.callbacks import BaseCallback
 
 from ..errors import ArtefactError
+from .validation import BestKept
 
 COLUMNS = ("timesteps", "reward", "ctr", "slates", "seconds")
 
@@ -85,22 +86,33 @@ class Checkpoints(BaseCallback):
         curve: saved with it.
         every: slates between checkpoints.
         told: called with the slates shown so far.
+        best: saved with it, also after each of its valuations; called before this one.
     """
 
-    def __init__(self, path: Path, curve: Curve, every: int, told: Callable[[int], None] | None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        curve: Curve,
+        every: int,
+        told: Callable[[int], None] | None,
+        best: BestKept | None = None,
+    ) -> None:
         super().__init__()
-        self.path, self.curve, self.every, self.told = path, curve, every, told
+        self.path, self.curve, self.every, self.told, self.best = path, curve, every, told, best
 
     def _on_training_start(self) -> None:
-        self._last = self.num_timesteps
+        self._last, self._valued = self.num_timesteps, self._valuations()
 
     def _on_rollout_start(self) -> None:
         # Between rollouts all that was shown has been learnt from: weights and counters belong together.
-        if self.model.num_timesteps - self._last >= self.every:
-            save(self.model, self.curve, self.path)
-            self._last = self.model.num_timesteps
+        if self.model.num_timesteps - self._last >= self.every or self._valuations() > self._valued:
+            save(self.model, self.curve, self.path, self.best)
+            self._last, self._valued = self.model.num_timesteps, self._valuations()
         if self.told is not None:
             self.told(self.model.num_timesteps)
+
+    def _valuations(self) -> int:
+        return len(self.best.rows) if self.best is not None else 0
 
     def _on_step(self) -> bool:
         return True
@@ -113,13 +125,16 @@ class Checkpoints(BaseCallback):
 _COUNTERS = ("num_timesteps", "_n_updates", "_episode_num")
 
 
-def save(agent: Any, curve: Curve, path: Path) -> None:
-    """Write weights, optimiser state, counters and learning curve into one file, replaced in one step."""
+def save(agent: Any, curve: Curve, path: Path, best: BestKept | None = None) -> None:
+    """Write weights, optimiser state, counters, learning curve and best version into one file, replaced in one step."""
     tensors = {f"policy.{name}": part.cpu() for name, part in agent.policy.state_dict().items()}
     for number, state in agent.policy.optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{number}.{name}": torch.as_tensor(part).cpu() for name, part in state.items()}
     counters = {name: getattr(agent, name) for name in _COUNTERS}
     counters |= {"ready": getattr(agent, "_ready", True), "rows": curve.rows, "seconds": curve.seconds}
+    if best is not None:
+        tensors |= {f"best.{name}": part for name, part in best.weights.items()}
+        counters["valuations"] = best.rows
     fresh = path.with_name(path.name + ".new")
     save_file(
         {name: part.contiguous().clone() for name, part in tensors.items()}, fresh, {"counters": json.dumps(counters)}
@@ -127,8 +142,8 @@ def save(agent: Any, curve: Curve, path: Path) -> None:
     os.replace(fresh, path)
 
 
-def restore(agent: Any, curve: Curve, path: Path) -> None:
-    """Put a learner and its curve back to where `save` left them.
+def restore(agent: Any, curve: Curve, path: Path, best: BestKept | None = None) -> None:
+    """Put a learner, its curve and its best version back to where `save` left them.
 
     Raises:
         ArtefactError: the file cannot be read, or belongs to another learner.
@@ -151,6 +166,8 @@ def restore(agent: Any, curve: Curve, path: Path) -> None:
     if hasattr(agent, "_ready"):
         agent._ready = counters["ready"]
     curve.rows, curve.seconds = counters["rows"], counters["seconds"]
+    if best is not None:
+        best.rows, best.weights = counters.get("valuations", []), _under("best.", tensors)
 
 
 def _under(prefix: str, tensors: dict[str, Any]) -> dict[str, Any]:

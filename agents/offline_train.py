@@ -13,6 +13,7 @@ from ..datasets.artefact import building, is_finished, write_json
 from .artefact import LearnedPolicy, Progress, load_agents, save_weights, training_plan, write_description
 from .offline import OfflineAgent, OfflineConfig
 from .offline_data import LoggedSlates
+from .tracking import tensorboard_logger
 
 _TOLD = 20  # times a training tells how far it is
 
@@ -31,6 +32,7 @@ def train_offline(
     inputs: Mapping[str, str] | None = None,
     settings: Mapping[str, Any] | None = None,
     facts: Mapping[str, Any] | None = None,
+    tensorboard: str | Path | None = None,
     force: bool = False,
     progress: Progress | None = None,
 ) -> list[LearnedPolicy]:
@@ -51,6 +53,7 @@ def train_offline(
         inputs: name -> id of the artefacts read (log, encoder).
         settings: what else decides the result.
         facts: figures to keep.
+        tensorboard: folder of TensorBoard logs, a run of its own for each seed; decides no result.
         force: train anew over a finished folder.
         progress: told (slates, of all seeds together, words).
 
@@ -58,6 +61,7 @@ def train_offline(
         ArtefactError: `out` holds something else, or other settings, and `force` is not set.
         DivergedError: a loss is no longer finite.
         EvidenceError: the log does not hold what is learnt from.
+        ModuleNotFoundError: `tensorboard` is named and not installed.
         ValueError: seeds, vectors or availability do not fit, or `total_timesteps` ends before learning begins.
     """
     out, seeds = Path(out), list(seeds)
@@ -72,11 +76,18 @@ def train_offline(
             folder, began = draft.folder / f"seed-{seed}", time.monotonic()
             if not (folder / "seed.json").is_file():
                 folder.mkdir(exist_ok=True)
+                logger = None if tensorboard is None else tensorboard_logger(tensorboard, seed)
                 for step in range(_TOLD):
                     agent.learn(max(total_timesteps * (step + 1) // _TOLD - agent.num_timesteps, 0))
+                    if logger is not None:
+                        for name, value in agent.figures.items():
+                            logger.record(f"train/{name}", value)
+                        logger.dump(agent.num_timesteps)
                     if progress is not None:
                         done = place * total_timesteps + min(agent.num_timesteps, total_timesteps)
                         progress(done, len(seeds) * total_timesteps, f"{algorithm}, seed {seed}")
+                if logger is not None:
+                    logger.close()
                 save_weights(agent.scorer, folder / "policy.safetensors")
                 found = _found(agent, later) | {"seconds": round(time.monotonic() - began, 1)}
                 write_json(folder / "seed.json", {"seed": seed, **found})

@@ -3,75 +3,30 @@
 Shapes: B shoppers, K slots, N items, D width of item vectors.
 """
 
+from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-import pandas as pd
 import torch
-from numpy.typing import ArrayLike, NDArray
-from torch import Tensor
+from numpy.typing import ArrayLike
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..datasets.catalogue import Catalogue
+from ..datasets.rules import ROUNDING, SlateRules
 from ..datasets.tokens import Ints
 from .artefact import LearnedPolicy
 from .plackett_luce import seeded
 from .replay import state_of
-from .scorers import SlateQScorer
-from .slate_choice import NEVER, best_slate
+from .scorers import SlateQScorer, SlateScorer
+from .slate_choice import NEVER, BestSlate, best_slate, ranking
 
 Caps = list[tuple[Tensor, int]]
 
 
-@dataclass(frozen=True, kw_only=True)
-class SlateRules:
-    """What every slate must keep; None asks nothing."""
-
-    most_of_category: int | None = None
-    """Items of one category at most; items without a category are of none."""
-    most_of_brand: int | None = None
-    """Items of one brand at most; items without a brand are of none."""
-    min_price: float | None = None
-    """Lowest price shown, in the shop's currency; items of unknown price are then not shown."""
-    max_price: float | None = None
-    """Highest price shown; items of unknown price are then not shown."""
-    max_similarity: float | None = None
-    """Largest cosine between the vectors of two items of a slate, in [-1, 1]."""
-
-    def __post_init__(self) -> None:
-        for name in ("most_of_category", "most_of_brand"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
-        low, high = self.min_price, self.max_price
-        if low is not None and high is not None and low > high:
-            raise ValueError(f"no price lies between min_price={low} and max_price={high}")
-        if self.max_similarity is not None and not -1 <= self.max_similarity <= 1:
-            raise ValueError(f"max_similarity must be in [-1, 1], got {self.max_similarity}")
-
-    def allowed(self, catalogue: Catalogue) -> NDArray[np.bool_]:
-        """(N + 1,) items that may be on a slate at all."""
-        price = catalogue.known_prices
-        kept = np.arange(len(price)) > 0
-        with np.errstate(invalid="ignore"):
-            if self.min_price is not None:
-                kept &= price >= self.min_price
-            if self.max_price is not None:
-                kept &= price <= self.max_price
-        return kept
-
-    def caps(self, catalogue: Catalogue) -> Caps:
-        """Of each rule on groups, (N + 1,) group numbers, 0 for none, and how many of a group a slate may hold."""
-        rules = (("category", self.most_of_category), ("brand", self.most_of_brand))
-        found: Caps = []
-        for column, most in rules:
-            if most is not None:
-                names = catalogue.frame[column].fillna("").astype(str)
-                number = pd.factorize(names.where(names != "", None))[0] + 1  # missing ones are -1
-                found.append((torch.from_numpy(np.append(0, number).astype(np.int64)), most))
-        return found
+def caps_of(rules: SlateRules, catalogue: Catalogue) -> Caps:
+    """`SlateRules.groups` as tensors."""
+    return [(torch.from_numpy(group), most) for group, most in rules.groups(catalogue)]
 
 
 def pick_by_rules(
@@ -85,28 +40,80 @@ def pick_by_rules(
     Args:
         scores: (B, N + 1); `NEVER` for what may not be shown, column 0 included.
         k: slots.
-        caps: see `SlateRules.caps`.
+        caps: see `SlateRules.groups`.
         vectors: (N + 1, D) of unit length, where similarities are limited.
         max_similarity: largest cosine of two items.
 
     Returns:
         (B, K) int64, 0 where the rules leave nothing for a slot.
     """
-    left, rows = scores.clone(), torch.arange(len(scores), device=scores.device)
-    slate = torch.zeros(len(scores), k, dtype=torch.int64, device=scores.device)
-    for slot in range(k):
+    left = scores
+    slate: list[Tensor] = []
+    for _ in range(k):
         best = left.max(1)
         item = torch.where(best.values > NEVER / 2, best.indices, torch.zeros_like(best.indices))
-        slate[:, slot] = item
-        left[rows, item] = NEVER
+        slate.append(item)
+        left = left.scatter(1, item[:, None], NEVER)
         for group, most in caps:
             ours = group[item]
-            full = (ours > 0) & ((group[slate[:, : slot + 1]] == ours[:, None]).sum(1) >= most)
+            held = torch.stack([group[one] == ours for one in slate]).sum(0)
+            full = (ours > 0) & (held >= most)
             left = left.masked_fill((group == ours[:, None]) & full[:, None], NEVER)
         if vectors is not None:
-            alike = vectors[item] @ vectors.T > max_similarity  # of the padding's zero vector, nothing but at below 0
+            alike = vectors[item] @ vectors.T > max_similarity + ROUNDING  # of the padding's zeros, nothing from 0 on
             left = left.masked_fill(alike & (item > 0)[:, None], NEVER)
-    return slate
+    return torch.stack(slate, dim=1)
+
+
+class RuledScorer(nn.Module):
+    """State -> scores from which slots, filled in order under the rules, give a policy's slate. What is exported.
+
+    Args:
+        scorer: whose available items are those that rules allow at all.
+        pick: (B, N + 1) scores -> (B, K) slates that keep the rules.
+    """
+
+    def __init__(self, scorer: SlateScorer, pick: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.scorer, self.pick, self.k = scorer, pick, scorer.k
+
+    def forward(self, state: Tensor) -> Tensor:
+        """(B, N + 1) scores; `NEVER` for what may not be shown."""
+        return self.scorer(state)
+
+    def slates(self, state: Tensor) -> Tensor:
+        """(B, K) the best slates that keep the rules."""
+        return self.pick(self(state))
+
+
+class RuledValues(RuledScorer):
+    """The same of a SlateQ policy: scores are worths at the value of the best slate that keeps the rules."""
+
+    scorer: SlateQScorer
+
+    def forward(self, state: Tensor) -> Tensor:
+        """(B, N + 1) scores; `NEVER` for what may not be shown."""
+        return ranking(self._best(state).worth)
+
+    def slates(self, state: Tensor) -> Tensor:
+        """(B, K) the best slates that keep the rules."""
+        return self._best(state).slate
+
+    def _best(self, state: Tensor) -> BestSlate:
+        utility, gain, outside, place = self.parts(state)
+        return best_slate(utility, gain, outside, place, utility > NEVER / 2, pick=self.pick)
+
+    def parts(self, state: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """(B, N + 1) utilities, `NEVER` for what may not be shown, and gains, (B,) of nothing, (K,) of places.
+
+        A bundle holds these: iterating over slates that keep rules is too much for one graph.
+        """
+        scorer, items = self.scorer, self.scorer.candidates(state, exact=True)
+        utility, allowed = scorer.choice(state, scorer.item_vectors), scorer.available
+        if items is not None:
+            allowed = torch.zeros_like(utility, dtype=torch.bool).scatter(1, items, True) & allowed
+        gain = scorer.gain(state, scorer.item_vectors)
+        return utility.masked_fill(~allowed, NEVER), gain, scorer.outside(state), scorer.place
 
 
 class RuledPolicy:
@@ -132,34 +139,27 @@ class RuledPolicy:
             raise ValueError(f"{type(policy).__name__} gives no scores to choose by; wrap a policy that does")
         self.rules, self.k, self._policy = rules, policy.k, policy
         allowed = torch.from_numpy(rules.allowed(catalogue))
-        self._scorer = None
+        scorer = None
         if isinstance(policy, LearnedPolicy):
-            self._scorer = deepcopy(policy.scorer)
-            allowed = allowed & self._scorer.available
-            item_vectors = self._scorer.item_vectors if item_vectors is None else item_vectors
+            scorer = deepcopy(policy.scorer)
+            allowed = allowed & scorer.available
+            item_vectors = scorer.item_vectors if item_vectors is None else item_vectors
         elif hasattr(policy, "available"):
             allowed = allowed & torch.as_tensor(policy.available, dtype=torch.bool)
-        self._allowed, self._caps = allowed, rules.caps(catalogue)
-        self._check()
-        if self._scorer is not None:  # so that candidates are looked for among what may be shown
-            self._scorer.set_items(self._scorer.item_vectors, allowed)
+        rules.check(catalogue, self.k, allowed.numpy())
+        self._allowed, self._caps = allowed, caps_of(rules, catalogue)
         self._vectors: Tensor | None = None
         if rules.max_similarity is not None:
             if item_vectors is None:
                 raise ValueError("max_similarity compares item vectors; give item_vectors")
             self._vectors = F.normalize(torch.as_tensor(item_vectors, dtype=torch.float32), dim=1)
+        self.scorer: RuledScorer | None = None
+        """Of a trained policy, what is exported."""
+        if scorer is not None:
+            scorer.set_items(scorer.item_vectors, allowed)  # so that candidates are looked for among what may be shown
+            ruled = RuledValues if isinstance(scorer, SlateQScorer) else RuledScorer
+            self.scorer = ruled(scorer, self.pick)
         self._generator = seeded(getattr(policy, "seed", 0))
-
-    def _check(self) -> None:
-        if int(self._allowed.sum()) < self.k:
-            raise ValueError(f"the rules leave {int(self._allowed.sum())} items for slates of {self.k} slots")
-        for group, most in self._caps:
-            counts = torch.bincount(group[self._allowed])
-            places = int(counts[:1].sum() + counts[1:].clamp(max=most).sum())
-            if places < self.k:
-                raise ValueError(
-                    f"with {most} of a group at most, {places} of {self.k} slots can be filled; allow more of each"
-                )
 
     def reseed(self, seed: int) -> None:
         """Draw from here on as a new policy of this seed would."""
@@ -181,25 +181,14 @@ class RuledPolicy:
         Unless `deterministic`, a trained policy's slots are drawn by Plackett-Luce among what the rules still allow.
         """
         del state, episode_start
-        if self._scorer is None:
+        if self.scorer is None:
             return self.pick(torch.as_tensor(self._policy.scores(observation))).numpy(), None
-        states = torch.as_tensor(state_of(observation), dtype=torch.float32)
-        rows = states.reshape(-1, self._scorer.dim)
-        if isinstance(self._scorer, SlateQScorer) and deterministic:
-            slates = self._best(self._scorer, rows)
-        else:
-            scores = self._scorer(rows)
-            if not deterministic:  # the order of exponential clocks, of which those that rules forbid are passed over
-                noise = torch.empty_like(scores).exponential_(generator=self._generator).clamp(min=1e-30)
-                scores = torch.where(scores > NEVER / 2, scores - torch.log(noise), scores)
-            slates = self.pick(scores)
+        scorer, states = self.scorer.scorer, torch.as_tensor(state_of(observation), dtype=torch.float32)
+        rows = states.reshape(-1, scorer.dim)
+        if deterministic:
+            slates = self.scorer.slates(rows)
+        else:  # the order of exponential clocks, of which those that rules forbid are passed over
+            scores = scorer(rows)
+            noise = torch.empty_like(scores).exponential_(generator=self._generator).clamp(min=1e-30)
+            slates = self.pick(torch.where(scores > NEVER / 2, scores - torch.log(noise), scores))
         return slates.reshape(*states.shape[:-1], self.k).numpy(), None
-
-    def _best(self, scorer: SlateQScorer, rows: Tensor) -> Tensor:
-        utility, gain = scorer.choice(rows, scorer.item_vectors), scorer.gain(rows, scorer.item_vectors)
-        allowed = self._allowed.expand(len(rows), -1)
-        items = scorer.candidates(rows, exact=True)
-        if items is not None:
-            allowed = torch.zeros_like(allowed).scatter(1, items, True) & allowed
-        best = best_slate(utility, gain, scorer.outside(rows), scorer.place, allowed, pick=self.pick)
-        return best.slate

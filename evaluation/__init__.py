@@ -10,6 +10,7 @@ from .metrics import METRICS, Metric
 from .outcomes import Outcomes
 from .realism_page import write_realism
 from .report import Extras, write_report
+from .valuing import Valuer
 from .words import as_rows, sentence
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "Metric",
     "Outcomes",
     "SlatePolicy",
+    "Valuer",
     "as_rows",
     "compare",
     "compare_all",

@@ -78,6 +78,7 @@ def evaluate(
     *,
     config: EvaluationConfig | None = None,
     trained_in: Mapping[str, str] | None = None,
+    chosen_in: Mapping[str, str] | None = None,
     catalogue: Catalogue | None = None,
     inputs: Mapping[str, str] | None = None,
     extras: Extras | None = None,
@@ -95,6 +96,7 @@ def evaluate(
         out: folder of the artefact.
         config: settings.
         trained_in: policy -> name of the simulator that it was trained in.
+        chosen_in: policy -> name of the simulator whose shoppers stopped its training, or chose its settings.
         catalogue: of the shop: which items may be shown, their categories and names.
         inputs: name -> id of the artefacts read; policies are told apart by these ids, not by their weights.
         extras: what else the report tells.
@@ -109,7 +111,7 @@ def evaluate(
     config, out = config or EvaluationConfig(), Path(out)
     trainings = {name: len(one) if isinstance(one, Sequence) else 0 for name, one in policies.items()}
     named = {"policies": trainings, "simulators": list(shoppers), "trained_in": dict(trained_in or {})}
-    settings = {**config.settings(), **named}
+    settings = {**config.settings(), **named, **({"chosen_in": dict(chosen_in)} if chosen_in else {})}
     if not force and is_finished(out, KIND, settings, dict(inputs or {})):
         return Evaluation.load(out)
     with building(out, KIND, settings, inputs, force=force) as draft:
@@ -123,6 +125,7 @@ def evaluate(
             metric=config.metric,
             references=config.references,
             trained_in=trained_in,
+            chosen_in=chosen_in,
             level=config.level,
             resamples=config.resamples,
             seed=config.seed,

@@ -25,6 +25,7 @@ class Evaluation:
         summary: of `summarise`.
         comparisons: of `compare_all`.
         trained_in: policy -> name of the simulator that it was trained in.
+        chosen_in: policy -> name of the simulator whose shoppers chose among its versions, where one did.
         facts: `metric`, `level`, `resamples`, `references`, `versions`, and how each simulator judged (`simulators`).
     """
 
@@ -32,6 +33,7 @@ class Evaluation:
     summary: pd.DataFrame
     comparisons: pd.DataFrame
     trained_in: Mapping[str, str] = field(default_factory=dict)
+    chosen_in: Mapping[str, str] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -42,10 +44,13 @@ class Evaluation:
 
     @property
     def primary(self) -> str:
-        """The simulator whose verdict counts: the first that trained no policy, or else the first."""
-        judges = self.outcomes.simulators
-        used = set(self.trained_in.values())
-        return next((name for name in judges if name not in used), judges[0])
+        """The simulator whose verdict counts: the first that neither trained nor chose a policy.
+
+        Where there is none, the first that trained none, or else the first.
+        """
+        judges, trained = self.outcomes.simulators, set(self.trained_in.values())
+        apart = [name for name in judges if name not in trained]
+        return next((name for name in apart if name not in self.chosen_in.values()), (apart or judges)[0])
 
     @property
     def flattered(self) -> list[tuple[str, str]]:
@@ -56,7 +61,7 @@ class Evaluation:
         """Write `outcomes.parquet`, `places.parquet`, `items.parquet`, `summary.json` and `comparisons.json`."""
         folder = Path(folder)
         self.outcomes.save(folder)
-        facts = {**self.facts, "trained_in": dict(self.trained_in)}
+        facts = {**self.facts, "trained_in": dict(self.trained_in), "chosen_in": dict(self.chosen_in)}
         write_json(folder / "comparisons.json", _records(self.comparisons))
         write_json(folder / "summary.json", {"facts": facts, "summary": _records(self.summary)})
 
@@ -72,7 +77,7 @@ class Evaluation:
             held = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
             comparisons = json.loads((folder / "comparisons.json").read_text(encoding="utf-8"))
             facts = held["facts"]
-            trained_in = facts.pop("trained_in")
+            trained_in, chosen_in = facts.pop("trained_in"), facts.pop("chosen_in", {})
             summary = _numeric(pd.DataFrame(held["summary"]))
         except (OSError, ValueError, KeyError) as error:
             raise ArtefactError(f"{folder} holds no readable evaluation: {error}; evaluate again") from error
@@ -81,6 +86,7 @@ class Evaluation:
             summary=summary,
             comparisons=_numeric(pd.DataFrame(comparisons)),
             trained_in=trained_in,
+            chosen_in=chosen_in,
             facts=facts,
         )
 
@@ -91,6 +97,7 @@ def find(
     metric: str = "reward",
     references: Sequence[str] | None = None,
     trained_in: Mapping[str, str] | None = None,
+    chosen_in: Mapping[str, str] | None = None,
     level: float = 0.95,
     resamples: int = 2_000,
     seed: int = 0,
@@ -103,6 +110,7 @@ def find(
         references: whom every other policy is held against. By default trained policies are held against fixed ones
             and each other; where either kind is missing, all against the first.
         trained_in: policy -> name of the simulator that it was trained in, where known.
+        chosen_in: policy -> name of the simulator whose shoppers chose among its versions, where one did.
         level: of the intervals, in (0, 1).
         resamples: replicates behind each interval.
         seed: of their draws.
@@ -126,6 +134,7 @@ def find(
         summary=summarise(outcomes, **how),
         comparisons=compare_all(outcomes, references, metric, policies=compared, **how),
         trained_in=dict(trained_in or {}),
+        chosen_in=dict(chosen_in or {}),
         facts={
             "metric": metric,
             "references": list(references),

@@ -119,6 +119,12 @@ def _warnings(evaluation: Evaluation) -> list[str]:
                 f"{_listed(own)} {verb} trained in “{simulator}”, which also judges here. A policy learns its "
                 "simulator’s faults along with its shoppers, so its figures there flatter it: trust another’s."
             )
+        chosen = [policy for policy, name in evaluation.chosen_in.items() if name == simulator]
+        if chosen:
+            said.append(
+                f"Shoppers of “{simulator}” chose among versions or settings of {_listed(chosen)}. Others of it "
+                "judge here, but it is no independent judge: trust a simulator that neither trained nor chose."
+            )
     counts = evaluation.summary.drop_duplicates("policy").set_index("policy")["seeds"]
     single = [name for name in evaluation.trained if counts[name] == 1]
     if single:

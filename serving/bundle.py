@@ -5,7 +5,7 @@
 | `policy.onnx` | one graph from history to scores |
 | `item_vectors.safetensors` | `item_vectors`, (N + 1, D) float32 |
 | `catalogue.parquet` | the items by dense index |
-| `bundle.json` | schema version, hashes, how the policy was trained, judged and checked |
+| `bundle.json` | schema version, hashes, rules that slates keep, how the policy was trained, judged and checked |
 | `README.md` | the model card |
 | `config.json` | the artefact's settings and inputs, and the hash of `bundle.json` |
 
@@ -25,10 +25,13 @@ from safetensors.numpy import load_file, save
 
 from ..datasets.artefact import read_config, write_json
 from ..datasets.catalogue import Catalogue
+from ..datasets.rules import SlateRules
 from ..datasets.tokens import Floats
 from ..errors import ArtefactError, BundleError, SlatewiseError
 
 BUNDLE_SCHEMA = 1
+RULED_SCHEMA = 2
+"""Of bundles with rules, which a server that knows none would not keep."""
 POLICY, VECTORS, CATALOGUE, RECORD = "policy.onnx", "item_vectors.safetensors", "catalogue.parquet", "bundle.json"
 HASHED = (POLICY, VECTORS, CATALOGUE)
 
@@ -55,11 +58,12 @@ def seal(folder: Path, *, k: int, history_limit: int, n_items: int, dim: int, fa
         history_limit: tokens of a history that the policy reads.
         n_items: items of the catalogue.
         dim: width of the item vectors.
-        facts: further entries, for instance `training`, `evaluation`, `parity`, `export`.
+        facts: further entries, for instance `rules`, `training`, `evaluation`, `parity`, `export`.
     """
     files = {name: {"sha256": file_hash(folder / name), "bytes": (folder / name).stat().st_size} for name in HASHED}
     policy = {"k": k, "history_limit": history_limit, "n_items": n_items, "dim": dim}
-    write_json(folder / RECORD, {"schema": BUNDLE_SCHEMA, "policy": policy, "files": files, **facts})
+    schema = RULED_SCHEMA if facts.get("rules") else BUNDLE_SCHEMA
+    write_json(folder / RECORD, {"schema": schema, "policy": policy, "files": files, **facts})
     return file_hash(folder / RECORD)
 
 
@@ -90,6 +94,12 @@ class Bundle:
     def history_limit(self) -> int:
         """Tokens of a history that the policy reads; earlier ones do not matter to it."""
         return self.record["policy"]["history_limit"]
+
+    @property
+    def rules(self) -> SlateRules | None:
+        """What every slate keeps, if anything."""
+        given = self.record.get("rules")
+        return SlateRules.of(given) if given else None
 
     @property
     def policy_path(self) -> Path:
@@ -134,9 +144,9 @@ def _read_record(folder: Path, expected: str | None) -> dict[str, Any]:
     except ValueError as error:
         raise BundleError(f"{path} is not valid JSON: {error}; export the bundle again") from error
     schema = record.get("schema") if isinstance(record, dict) else None
-    if schema != BUNDLE_SCHEMA:
+    if schema not in (BUNDLE_SCHEMA, RULED_SCHEMA):
         raise BundleError(
-            f"{path} has schema {schema!r}, this version reads {BUNDLE_SCHEMA}; "
+            f"{path} has schema {schema!r}, this version reads {BUNDLE_SCHEMA} and {RULED_SCHEMA}; "
             "serve it with the version that wrote it, or export the bundle again"
         )
     return record

@@ -27,6 +27,7 @@ Fills slates of {k} places for the shopper of a shop, from what the shopper did 
 | reads | the latest {history_limit} steps of a visit: item, event, seconds since the step before |
 | trained with | {trainer} |
 | scores agree with training to | {difference:.1e} |
+| rules every slate keeps | {rules} |
 | slates equal to the trained policy's | {equal} of {histories} visits{held_out}; {tied} more are ties |
 
 ## How to use
@@ -57,7 +58,7 @@ Neither needs torch.
 
 - It knows this catalogue alone. Events on other items are passed over, and counted in every answer.
 - Figures from simulated shoppers say how policies compare where those shoppers are right; prove them on real ones.
-- Slates under filters are the best of what the filters leave by the same scores; it was trained without filters.
+- Slates under filters and rules are the best of what they leave by the same scores; it was trained without them.
 - Shown best slates have propensity 1: to learn from them later, serve some with `explore` above 0.
 """
 
@@ -66,13 +67,14 @@ def model_card(record: Mapping[str, Any], catalogue: Catalogue) -> str:
     """The card as Markdown.
 
     Args:
-        record: what goes into `bundle.json`: `policy`, `training`, `evaluation`, `parity`, `export`.
+        record: what goes into `bundle.json`: `policy`, `training`, `evaluation`, `parity`, `export`, and any `rules`.
         catalogue: the bundle's.
     """
     parity, policy, training = record["parity"], record["policy"], record["training"]
     return _CARD.format(
         **policy,
         available=int(catalogue.available.sum()),
+        rules=", ".join(f"{name}: {json.dumps(value)}" for name, value in record.get("rules", {}).items()) or "none",
         trainer=training.get("algorithm") or "see below",
         difference=record["export"]["max_abs_difference"],
         equal=parity["equal"],

@@ -18,8 +18,10 @@ import torch
 from torch import Tensor, nn
 
 from ..agents.artefact import load_agent
+from ..agents.rules import RuledPolicy, RuledValues
 from ..datasets.artefact import artefact_id, building, is_finished, read_config
 from ..datasets.log import ShopLog
+from ..datasets.rules import SlateRules
 from ..datasets.schema import N_EVENTS
 from ..datasets.tokens import Floats, History
 from ..encoders.loading import load_encoder
@@ -28,7 +30,7 @@ from ..errors import ArtefactError, BundleError, EvidenceError
 from .bundle import POLICY, Bundle, seal, write_parts
 from .card import model_card
 from .parity import Predict, compare, held_out_histories
-from .runtime import INPUTS, UNSHOWABLE, Runtime
+from .runtime import INPUTS, PARTS, SCORES, UNSHOWABLE, Runtime
 
 Progress = Callable[[int, int, str], None]
 
@@ -38,7 +40,7 @@ _LARGEST = 2_000_000_000  # bytes of one ONNX file
 
 
 class Policy(nn.Module):
-    """History -> scores: a state encoder, then a scorer."""
+    """History -> scores: a state encoder, then a scorer; or, under rules, the parts of a SlateQ policy's scores."""
 
     def __init__(self, encoder: StateEncoder, scorer: nn.Module) -> None:
         super().__init__()
@@ -46,16 +48,25 @@ class Policy(nn.Module):
         self.scorer = scorer
         self.eval()
 
-    def forward(self, items: Tensor, events: Tensor, gaps: Tensor, lengths: Tensor) -> Tensor:
-        """(B, N + 1) scores after (B, T) histories; -inf for the padding."""
-        scores = self.scorer(self.encoder.encode(items, events, gaps, lengths))
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of what comes out."""
+        return PARTS if isinstance(self.scorer, RuledValues) else SCORES
+
+    def forward(self, items: Tensor, events: Tensor, gaps: Tensor, lengths: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """(B, N + 1) scores after (B, T) histories, -inf for the padding; or `RuledValues.parts`."""
+        state = self.encoder.encode(items, events, gaps, lengths)
+        if isinstance(self.scorer, RuledValues):
+            return self.scorer.parts(state)
+        scores = self.scorer(state)
         padding = torch.arange(scores.shape[1], device=scores.device) == 0
         return scores.masked_fill(padding, -torch.inf)
 
     @torch.no_grad()
-    def scores(self, history: History) -> Floats:
-        """(B, N + 1) scores as torch works them out."""
-        return self(*(torch.from_numpy(part) for part in _parts(history))).numpy()
+    def tables(self, history: History) -> list[Floats]:
+        """What comes out of the shape (B, N + 1), as torch works it out: scores, or utilities and gains."""
+        found = self(*(torch.from_numpy(part) for part in _parts(history)))
+        return [one.numpy() for one in ([found] if isinstance(found, Tensor) else found) if one.ndim == 2]
 
 
 def export_policy(encoder: StateEncoder, scorer: nn.Module, path: str | Path, *, history_limit: int = 50) -> float:
@@ -78,7 +89,7 @@ def export_policy(encoder: StateEncoder, scorer: nn.Module, path: str | Path, *,
     path, policy = Path(path), Policy(encoder, scorer)
     rng = np.random.default_rng(0)
     sample = random_histories(rng, encoder.n_items, rows=2, width=3)
-    policy.scores(sample)  # parts that are worked out at first use are constants of the graph
+    policy.tables(sample)  # parts that are worked out at first use are constants of the graph
     batch, time, same = torch.export.Dim("batch"), torch.export.Dim("time"), torch.export.Dim.DYNAMIC
     wide, long = {0: batch, 1: time}, {0: same, 1: same}
     with _quietly(), torch.no_grad():
@@ -87,7 +98,7 @@ def export_policy(encoder: StateEncoder, scorer: nn.Module, path: str | Path, *,
             tuple(torch.from_numpy(part) for part in _parts(sample)),
             path,
             input_names=list(INPUTS),
-            output_names=["scores"],
+            output_names=list(policy.outputs),
             dynamic_shapes=(wide, long, long, {0: same}),
             opset_version=OPSET,
             external_data=False,
@@ -114,6 +125,7 @@ def write_bundle(
     *,
     k: int,
     predict: Predict | None = None,
+    rules: SlateRules | None = None,
     settings: Mapping[str, Any],
     inputs: Mapping[str, str],
     training: Mapping[str, Any] | None = None,
@@ -133,6 +145,7 @@ def write_bundle(
         log: whose catalogue is served, and whose latest sessions are the histories to check.
         k: places of a slate.
         predict: the trained policy; the scorer's top `k` by default.
+        rules: kept by the runtime as it fills slots by the scores. Scorer and policy must be those of a `RuledPolicy`.
         settings: of the artefact.
         inputs: name -> id of the artefacts that it was made from.
         training: facts for `bundle.json` and the model card.
@@ -160,7 +173,8 @@ def write_bundle(
         vectors = encoder.item_vectors.detach().numpy()
         write_parts(draft.folder, catalogue, vectors)
         told(1, 3, "comparing slates with the trained policy's")
-        runtime = Runtime(Bundle(draft.folder, "", {"policy": sizes}, catalogue, vectors))
+        kept = {} if rules is None else {"rules": rules.to_dict()}
+        runtime = Runtime(Bundle(draft.folder, "", {"policy": sizes, **kept}, catalogue, vectors))
         sample, held_out = held_out_histories(log, histories, last=limit)
         report = compare(
             runtime,
@@ -177,6 +191,7 @@ def write_bundle(
             )
         told(2, 3, "sealing")
         facts = {
+            **kept,
             "training": dict(training or {}),
             "evaluation": dict(evaluation) if evaluation else None,
             "parity": report.record(),
@@ -205,6 +220,7 @@ def export_bundle(
     seed: int | Literal["best"] | None = None,
     evaluation_folder: str | Path | None = None,
     judged_as: str | None = None,
+    rules: SlateRules | None = None,
     histories: int = 1_000,
     force: bool = False,
     progress: Progress | None = None,
@@ -221,6 +237,7 @@ def export_bundle(
         seed: training seed to export; `"best"` for the one that earned most in the evaluation; the first by default.
         evaluation_folder: an evaluation of the agent, whose figures go into the bundle.
         judged_as: name of the agent in the evaluation; the algorithm's by default.
+        rules: of the shop, that every slate keeps; none by default.
         histories: how many to check.
         force: replace a finished bundle.
         progress: told (done, total, words).
@@ -230,6 +247,7 @@ def export_bundle(
             `force` is not set.
         BundleError: they do not fit together, or the bundle's slates are not the trained policy's.
         EvidenceError: the best seed is asked for, and the evaluation does not tell it.
+        ValueError: the rules name what the catalogue lacks, or leave too few items.
     """
     agent_record = read_config(Path(agent_folder), "agent")
     trained, inputs = agent_record["slatewise_artefact"], {"agent": agent_record["slatewise_artefact"]["id"]}
@@ -244,6 +262,11 @@ def export_bundle(
             raise EvidenceError("the best seed is told by an evaluation; pass evaluation_folder, or a seed")
         seed = best_seed(Path(evaluation_folder), name, agent_record["seeds"])
     agent, encoder, log = load_agent(agent_folder, seed), load_encoder(encoder_folder), ShopLog.load(Path(log_folder))
+    policy, scorer = agent, agent.scorer
+    if rules is not None:
+        policy = RuledPolicy(agent, rules, log.catalogue)
+        assert policy.scorer is not None
+        scorer = policy.scorer
     training = {
         "algorithm": agent.name,
         "seed": agent.seed,
@@ -256,11 +279,13 @@ def export_bundle(
     return write_bundle(
         out,
         encoder,
-        agent.scorer,
+        scorer,
         log,
         k=agent.k,
-        predict=lambda state: agent.predict(state)[0],
-        settings={"seed": agent.seed, "judged_as": name, "histories": histories},
+        predict=lambda state: policy.predict(state)[0],
+        rules=rules,
+        settings={"seed": agent.seed, "judged_as": name, "histories": histories}
+        | ({} if rules is None else {"rules": rules.to_dict()}),
         inputs=inputs,
         training=training,
         evaluation=judged_figures(Path(evaluation_folder), name) if evaluation_folder is not None else None,
@@ -318,12 +343,13 @@ def score_differences(path: Path, policy: Policy, histories: Sequence[History], 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     found = []
     for history in histories:
-        ours = np.asarray(session.run(None, dict(zip(INPUTS, _parts(history), strict=True)))[0])
-        theirs = policy.scores(history)
-        top = np.argsort(-theirs, axis=1)[:, :best]
-        ours, theirs = np.take_along_axis(ours, top, 1), np.take_along_axis(theirs, top, 1)
-        showable = theirs > UNSHOWABLE
-        found.append(np.abs(ours[showable] - theirs[showable]))
+        tables = session.run(None, dict(zip(INPUTS, _parts(history), strict=True)))
+        wanted = policy.tables(history)
+        top = np.argsort(-wanted[0], axis=1)[:, :best]
+        showable = np.take_along_axis(wanted[0], top, 1) > UNSHOWABLE
+        for ours, theirs in zip(tables, wanted, strict=False):
+            difference = np.take_along_axis(np.asarray(ours), top, 1) - np.take_along_axis(theirs, top, 1)
+            found.append(np.abs(difference[showable]))
     return np.concatenate(found)
 
 

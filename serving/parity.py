@@ -15,7 +15,6 @@ from ..datasets.tokens import Floats, History, Ints
 from ..encoders.state import StateEncoder
 from ..errors import EvidenceError
 from .runtime import Runtime
-from .sampling import top_k
 
 _AT_ONCE = 128  # histories that torch works out together
 
@@ -89,7 +88,7 @@ def compare(
     worst, first = 0.0, None
     for row, (wanted, slate) in enumerate(_trained(encoder, scores, predict, histories)):
         found = runtime.scores(_row(histories, row))[0]
-        served, trained = top_k(found, runtime.bundle.k), slate[slate > 0]
+        served, trained = runtime.best(found, runtime.bundle.k), slate[slate > 0]
         places = np.union1d(served, trained)
         worst = max(worst, float(np.abs(found[places] - wanted[places]).max(initial=0.0)))
         if np.array_equal(served, trained):

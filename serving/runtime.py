@@ -16,9 +16,14 @@ from ..errors import BundleError, UnknownItemError
 from .bundle import Bundle
 from .history import SESSION_GAP, BuiltHistory, ShopperEvent, build_history
 from .items import Items
+from .ruled import RulesAtWork
 from .sampling import check_temperature, draw_slate, top_k
+from .valued import best_scores
 
 INPUTS = ("items", "events", "gaps", "lengths")
+SCORES = ("scores",)
+PARTS = ("utility", "gain", "outside", "place")
+"""What a graph gives: scores, or, of a SlateQ policy under rules, what they are made from."""
 UNSHOWABLE = -1e8  # a score this low says that the policy may not show the item
 _TRIED = "tried out: not among the best, drawn to learn about it"
 
@@ -108,13 +113,18 @@ class Runtime:
             )
         except Exception as error:  # ONNX Runtime raises classes of its own for every kind of failure
             raise BundleError(f"{bundle.policy_path} cannot be run: {error}; export the bundle again") from error
+        self._outputs = tuple(entry.name for entry in self._session.get_outputs())
+        if self._outputs not in (SCORES, PARTS):
+            raise BundleError(f"{bundle.policy_path} gives {self._outputs}, not {SCORES}; export the bundle again")
         found = tuple(entry.name for entry in self._session.get_inputs())
         if found != INPUTS:
             raise BundleError(f"{bundle.policy_path} reads {found}, not {INPUTS}; export the bundle again")
         self.bundle = bundle
         catalogue = bundle.catalogue
         self.items = Items(catalogue)
-        width = self._run(History.empty(1)).shape[1]
+        rules = bundle.rules
+        self._rules = None if rules is None else RulesAtWork(rules, catalogue, bundle.item_vectors)
+        width = self._run(History.empty(1))[0].shape[1]
         if width != catalogue.n_items + 1:
             raise BundleError(
                 f"{bundle.policy_path} scores {width - 1} items, the catalogue has {catalogue.n_items}; export it again"
@@ -129,12 +139,26 @@ class Runtime:
 
     def scores(self, history: History) -> Floats:
         """(B, N + 1) scores of all items; -inf at index 0 and at items that may not be shown."""
-        scores = self._run(history)
-        return np.where(self.bundle.catalogue.available & (scores > UNSHOWABLE), scores, np.float32(-np.inf))
+        return self._scores_among(history, self.bundle.catalogue.available)
 
-    def _run(self, history: History) -> Floats:
+    def _scores_among(self, history: History, allowed: NDArray[np.bool_]) -> Floats:
+        """(B, N + 1) scores of the items that are `allowed`, (N + 1,); -inf of all others."""
+        first, *more = self._run(history)
+        showable = allowed & (first > UNSHOWABLE)
+        if not more:
+            return np.where(showable, first, np.float32(-np.inf))
+        gain, outside, place = (part.astype(np.float64) for part in more)
+        rows = zip(first.astype(np.float64), gain, outside.tolist(), showable, strict=True)
+        found = [best_scores(likes, gains, nothing, place, may, self.best) for likes, gains, nothing, may in rows]
+        return np.stack(found).astype(np.float32)
+
+    def best(self, scores: NDArray[np.floating], k: int) -> Ints:
+        """(K',) the best slate of (N + 1,) scores; one that keeps the bundle's rules, if it has any."""
+        return top_k(scores, k) if self._rules is None else self._rules.best(scores.astype(np.float64), k)
+
+    def _run(self, history: History) -> list[Floats]:
         values = (history.items, history.events, history.gaps, history.lengths)
-        return np.asarray(self._session.run(None, dict(zip(INPUTS, values, strict=True)))[0])
+        return [np.asarray(one) for one in self._session.run(None, dict(zip(INPUTS, values, strict=True)))]
 
     def recommend(
         self,
@@ -155,7 +179,8 @@ class Runtime:
             exclude: item ids to leave out; ids that the catalogue lacks are passed over.
             filters: what the slate may hold.
             explore: temperature. 0 shows the best slate, with propensity 1 at every place; above 0 the slate is drawn
-                by Plackett-Luce with weights exp(score / explore), among the items that filters and exclusions leave.
+                by Plackett-Luce with weights exp(score / explore), among the items that filters, exclusions and, place
+                by place, the bundle's rules leave.
             rng: luck for exploring.
             strict: refuse ids of the history or of `exclude` that the catalogue lacks.
 
@@ -171,12 +196,13 @@ class Runtime:
             raise ValueError(f"explore={explore} draws slates: pass rng, for instance np.random.default_rng(seed)")
         if not isinstance(history, History):
             history = self.history(history, strict=strict).history
-        scores = self.scores(history)[0].astype(np.float64)
-        scores[~self._allowed(exclude, filters, strict)] = -np.inf
-        best = top_k(scores, k)
+        allowed = self.bundle.catalogue.available & self._allowed(exclude, filters, strict)
+        scores = self._scores_among(history, allowed)[0].astype(np.float64)
+        best = self.best(scores, k)
         items, chances = best, np.ones(len(best))
         if explore and rng is not None:
-            items, chances = draw_slate(scores / explore, k, rng)
+            drawn = draw_slate if self._rules is None else self._rules.draw
+            items, chances = drawn(scores / explore, k, rng)
         reasons = self._reasons(history, items, best)
         places = tuple(
             Recommendation(item, self.items[item].item_id, float(scores[item]), float(chance), *reason)
@@ -184,7 +210,8 @@ class Runtime:
         )
         notice = None
         if len(places) < k:
-            notice = f"{len(places)} of {k} places filled: filters, exclusions and availability leave no more items"
+            named = "filters, exclusions" if self._rules is None else "rules, filters, exclusions"
+            notice = f"{len(places)} of {k} places filled: {named} and availability leave no more items"
         return ServedSlate(places, k, notice)
 
     def _allowed(self, exclude: Sequence[str], filters: Filters | None, strict: bool) -> NDArray[np.bool_]:

@@ -11,7 +11,7 @@ from torch.nn.functional import normalize
 
 from slatewise.agents import LearnedPolicy, NextItemPolicy, RandomPolicy, RuledPolicy, SlateRules
 from slatewise.agents.plackett_luce import seeded, slot_log_probs
-from slatewise.agents.rules import pick_by_rules
+from slatewise.agents.rules import caps_of, pick_by_rules
 from slatewise.agents.scorers import SCORERS, SlateQScorer
 from slatewise.agents.slate_choice import NEVER, best_slate, slate_value
 from slatewise.datasets.catalogue import Catalogue
@@ -120,7 +120,7 @@ def test_a_slate_of_values_is_the_best_that_keeps_a_cap(catalogue: Catalogue) ->
     assert isinstance(scorer, SlateQScorer)
     rules = SlateRules(most_of_brand=1)
     slates = torch.from_numpy(RuledPolicy(one, rules, catalogue).predict(STATES)[0])
-    (group, most), *_ = rules.caps(catalogue)
+    (group, most), *_ = caps_of(rules, catalogue)
     found = worth_of(scorer, slates)
     rng = np.random.default_rng(0)
     for _ in range(200):

@@ -4,10 +4,12 @@ import csv
 import hashlib
 import json
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -137,6 +139,37 @@ def test_a_killed_training_goes_on_from_its_checkpoint(loop: Any, command: Calla
     assert [row["seconds"] for row in rows[:before]] == [row["seconds"] for row in counters["rows"]]
     assert (len(rows) > before, rows[-1]["timesteps"] >= 30_000) == (True, True)
     assert [policy.k for policy in load_agents(tmp_path / "ppo")] == [4]
+
+
+def test_a_killed_search_keeps_its_trials_and_ends_as_it_would_have(
+    loop: Any, command: Callable[..., Any], tmp_path: Path
+) -> None:
+    optuna = pytest.importorskip("optuna")
+    judge = tmp_path / "judge"
+    assert command("fit", loop / "log", "--encoder", loop / "encoder", "--out", judge, "--members", 0).code == 0
+    parts = [loop / "log", "--encoder", loop / "encoder", "--shopper", loop / "shopper", "--judge", judge, "-k", 4]
+    sizes = ["--trials", 3, "--steps", 2048, "--judge-shoppers", 20, "--check-seeds", 1, "--check-shoppers", 20]
+    study = tmp_path / "tuned.partial" / "study.db"
+
+    def in_the_third() -> bool:
+        if not study.is_file():
+            return False
+        with closing(sqlite3.connect(f"file:{study}?mode=ro", uri=True)) as file, suppress(sqlite3.Error):
+            return file.execute("SELECT count(*) FROM trial_values").fetchone()[0] >= 2
+        return False
+
+    kill_when(["tune", *parts, *sizes, "--out", tmp_path / "tuned"], in_the_third)
+    assert not (tmp_path / "tuned").exists()
+    assert command("tune", *parts, *sizes, "--out", tmp_path / "tuned").code == 0
+    assert command("tune", *parts, *sizes, "--out", tmp_path / "whole").code == 0
+    tables = [pl.read_csv(tmp_path / name / "trials.csv").drop("seconds") for name in ("tuned", "whole")]
+    assert tables[0].equals(tables[1])
+    storage = optuna.storages.RDBStorage(f"sqlite:///{tmp_path / 'tuned' / 'study.db'}")
+    states = [trial.state.name for trial in optuna.load_study(study_name="slatewise", storage=storage).trials]
+    storage.remove_session()
+    storage.engine.dispose()
+    assert set(states) <= {"COMPLETE", "PRUNED", "FAIL"}  # what the kill cut off failed, and nothing still runs
+    assert len(states) - states.count("FAIL") == 3
 
 
 def test_a_killed_evaluation_keeps_the_policies_that_were_judged(

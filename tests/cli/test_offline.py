@@ -66,7 +66,7 @@ def test_settings_of_a_learner_are_set_by_name(
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        (["--agent", "bc", "--shopper", "."], "leave --shopper and --doubt out"),
+        (["--agent", "bc", "--shopper", "."], "leave --shopper, --doubt and --judge out"),
         (["--agent", "ppo"], "as --shopper"),
         (["--agent", "ppo", "--shopper", ".", "--held-out", 0.3], "leave --held-out out"),
         (["--agent", "bc", "--set", "gama=0.5"], "bc has no setting 'gama'"),

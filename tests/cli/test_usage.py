@@ -16,7 +16,7 @@ from slatewise.agents.learning import DivergedError
 from slatewise.cli import steps
 from slatewise.datasets.readers import SOURCES
 
-COMMANDS = ["ingest", "pretrain", "grow", "fit", "train", "evaluate", "export", "serve", "play", "demo"]
+COMMANDS = ["ingest", "pretrain", "grow", "fit", "train", "tune", "evaluate", "export", "serve", "play", "demo"]
 
 
 def words_of(text: str) -> str:

@@ -85,7 +85,7 @@ def test_a_bundle_of_another_schema_is_refused(copied: Path) -> None:
     config = json.loads((copied / "config.json").read_text())
     config["slatewise_artefact"]["facts"]["bundle_sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
     (copied / "config.json").write_text(json.dumps(config))
-    with pytest.raises(BundleError, match="schema 99, this version reads 1"):
+    with pytest.raises(BundleError, match="schema 99, this version reads 1 and 2"):
         Bundle.load(copied)
 
 

@@ -1,4 +1,4 @@
-"""The command line: `slatewise demo | ingest | pretrain | grow | fit | train | evaluate | export | serve | play`."""
+"""The command line: `ingest | pretrain | grow | fit | train | tune | evaluate | export | serve | play | demo`."""
 
 import os
 import sys

@@ -13,6 +13,7 @@ from .playing import play
 from .pretraining import grow, pretrain
 from .proving import evaluate, export
 from .running import demo, serve
+from .tuning import tune
 
 app = typer.Typer(
     name="slatewise",
@@ -25,7 +26,8 @@ app = typer.Typer(
         "Learn a shop from its logs, train the agent that fills its shelves, prove it, and serve it.\n\n"
         "`slatewise demo` runs everything once. By hand, in this order, each step reads the folder that the one before "
         "wrote: `ingest` → `pretrain` → `fit` → `train` → `evaluate` → `export` → `serve`; and `ingest --source store` "
-        "reads back what the server stored. `grow` makes an encoder know new items; `play` tells why shoppers buy.\n\n"
+        "reads back what the server stored. `grow` makes an encoder know new items; `tune` searches an agent's "
+        "settings; `play` tells why shoppers buy.\n\n"
         "A killed step goes on where it was when the same command is given again. A finished folder of the same "
         "settings is left as it is; other settings need another `--out`, or `--force`.\n\n" + EXIT_HELP
     ),
@@ -64,9 +66,20 @@ app.command(
 )(fit)
 app.command(
     epilog=example(
-        "slatewise train work/log --encoder work/encoder --shopper work/shopper \\", "  --agent ppo --out work/ppo"
+        "slatewise train work/log --encoder work/encoder --shopper work/shopper \\",
+        "  --agent ppo --out work/ppo",
+        "slatewise train work/log --encoder work/encoder --shopper work/shopper \\",
+        "  --judge work/judge --seeds 5 --tensorboard runs --out work/ppo2",
     )
 )(train)
+app.command(
+    epilog=example(
+        "slatewise tune work/log --encoder work/encoder --shopper work/shopper \\",
+        "  --judge work/judge --agent dqn --trials 50 --minutes 60 --out work/tuned",
+        "slatewise train work/log --encoder work/encoder --shopper work/shopper \\",
+        "  --agent dqn --settings work/tuned/settings.json --out work/dqn",
+    )
+)(tune)
 app.command(
     epilog=example(
         "slatewise evaluate work/log --encoder work/encoder --shopper work/shopper \\",

@@ -46,6 +46,7 @@ _EXTRAS = {
     **dict.fromkeys(("fastapi", "starlette", "uvicorn", "prometheus_client", "pydantic_settings"), "serve"),
     **dict.fromkeys(("onnx", "onnxscript", "onnxruntime"), "export"),
     **dict.fromkeys(("peft", "accelerate"), "lora"),
+    **dict.fromkeys(("optuna", "sqlalchemy", "alembic"), "tune"),
     "tensorboard": "tensorboard",
     "minari": "minari",
 }

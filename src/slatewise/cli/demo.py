@@ -13,6 +13,7 @@ from .encoding import Transfer, next_item_step, pretrain_step
 from .inputs import HELD_OUT, Selection
 from .judging import evaluate_step, export_step
 from .showing import show_evidence, show_next_item, show_values
+from .training import train_step
 
 if TYPE_CHECKING:
     from ..evaluation import Evaluation
@@ -114,7 +115,7 @@ def run_demo(
     show_evidence(reporter, fitted)
     clock.lap("fit")
     for agent in ("ppo", "dqn"):
-        steps.train_step(
+        train_step(
             reporter,
             log,
             out / agent,

@@ -8,14 +8,18 @@ from typing import Any
 
 import pandas as pd
 
-from ..datasets.artefact import read_config
+from ..datasets.artefact import fingerprint, read_config
+from ..datasets.catalogue import Catalogue
 from ..datasets.log import ShopLog
+from ..datasets.rules import SlateRules
 from ..errors import ArtefactError, EvidenceError
 from .console import Reporter, checked
 from .encoding import next_item_step
 from .inputs import HELD_OUT, Selection, check_items, check_same_items, facts_of, id_of
-from .learners import OFFLINE
+from .learners import OFFLINE, rules_of
+from .showing import chosen_training
 from .steps import REWARD, SLATE_SIZE, TRAINED_IN, check_slate_size
+from .training import all_members
 
 FROM_LOG = "the log alone"
 """What reports say of agents that were trained in no simulator."""
@@ -103,6 +107,39 @@ def _check_learnt_with(agent: Path, encoder: Path, shopper: Path) -> None:
         )
 
 
+def _ruled(policies: Mapping[str, Any], rules: SlateRules, catalogue: Catalogue, encoder: Any) -> dict[str, Any]:
+    """Policies whose slates keep rules; those that give no scores are left out.
+
+    Raises:
+        typer.BadParameter: the rules name what the catalogue lacks, or leave too few items.
+    """
+    from ..agents import RuledPolicy
+
+    def one(policy: Any) -> Any:
+        return RuledPolicy(policy, rules, catalogue, encoder.item_vectors.detach().cpu())
+
+    with checked():
+        return {
+            name: [one(training) for training in policy] if isinstance(policy, list) else one(policy)
+            for name, policy in policies.items()
+            if isinstance(policy, list) or hasattr(policy, "scores")
+        }
+
+
+def _told(rules: SlateRules) -> str:
+    return ", ".join(f"{name} {value}" for name, value in rules.to_dict().items())
+
+
+def _chosen_in(agents: Mapping[str, Path], judges: Mapping[str, Path]) -> dict[str, str]:
+    """Agent -> the judge whose shoppers chose among its versions as it trained, where one of these did."""
+    found: dict[str, str] = {}
+    for name, folder in agents.items():
+        chose = read_config(folder, "agent")["slatewise_artefact"]["inputs"].get("judge")
+        its = next((judge for judge, place in judges.items() if id_of(place, "shopper") == chose), None)
+        found |= {} if its is None else {name: its}
+    return found
+
+
 def evaluate_step(
     reporter: Reporter,
     log_folder: Path,
@@ -115,6 +152,7 @@ def evaluate_step(
     shoppers: int,
     k: int | None = None,
     reward: str = REWARD,
+    rules: Path | None = None,
     held_out: float = HELD_OUT,
     seed: int = 0,
     force: bool = False,
@@ -133,7 +171,6 @@ def evaluate_step(
     from ..agents import load_agents
     from ..encoders import load_encoder
     from ..evaluation import EvaluationConfig, evaluate, gather_extras
-    from ..simulators import BoostedShopper, FittedShopper
     from ..simulators.artefacts import load_shopper
 
     log = Selection(held_out).of(ShopLog.load(log_folder))
@@ -146,15 +183,26 @@ def evaluate_step(
         k = sizes.pop() if sizes else SLATE_SIZE
         check_slate_size(k, log.catalogue.available)
         config = EvaluationConfig(shoppers=shoppers, seed=seed + 10_000, k=k, reward=reward)
+    policies: dict[str, Any] = {**baselines(log, encoder, shopper, k, seed), **agents}
+    if rules is not None:
+        kept = rules_of(rules)
+        inputs["rules"] = fingerprint(kept.to_dict())
+        policies = _ruled(policies, kept, log.catalogue, encoder)
+        notes = [*notes, f"All policies kept rules: {_told(kept)}. No policy has learnt them."]
     judging = {TRAINED_IN: shopper, **{name: load_shopper(folder) for name, folder in judges.items()}}
     # A judge with an ensemble judges by all of it, so that intervals tell what its log leaves open.
-    whole = {name: one for name, one in judging.items() if isinstance(one, FittedShopper | BoostedShopper)}
-    simulators = {**judging, **{name: one.ensemble() for name, one in whole.items() if one.members}}
+    simulators = {name: all_members(one) for name, one in judging.items()}
     check_items(log.catalogue.n_items, encoder=encoder.n_items, **{n: one.n_items for n, one in simulators.items()})
     trained_in = {
         name: FROM_LOG if read_config(folder, "agent")["algorithm"] in OFFLINE else TRAINED_IN
         for name, folder in folders.items()
     }
+    chosen_in = _chosen_in(folders, judges)
+    for policy, judge in chosen_in.items():
+        reporter.say(
+            f"{policy}: shoppers of {judge!r} chose among its versions. Other shoppers of it judge now, but it is no "
+            "independent judge; give one that neither trained nor chose as a further --judge"
+        )
     next_item = next_item_step(reporter, log_folder, encoder_folder, held_out)
     extras = gather_extras(
         log=log_folder,
@@ -166,12 +214,13 @@ def evaluate_step(
     )
     with reporter.step("judging every policy on the same shoppers") as progress:
         found = evaluate(
-            {**baselines(log, encoder, shopper, k, seed), **agents},
+            policies,
             simulators,
             encoder,
             out,
             config=config,
             trained_in=trained_in,
+            chosen_in=chosen_in,
             catalogue=log.catalogue,
             inputs=inputs,
             extras=extras,
@@ -191,22 +240,29 @@ def export_step(
     encoder_folder: Path,
     seed: int | None = None,
     evaluation_folder: Path | None = None,
+    rules: Path | None = None,
     histories: int = 1_000,
     force: bool = False,
 ) -> dict[str, Any]:
     """Write the bundle of an agent and check its slates against the trained policy's.
 
-    Without `seed`, the training whose last episodes earned most: a choice that looks at no simulator that judges.
+    Without `seed`, the training that validation shoppers value highest or, where none valued it, whose last episodes
+    earned most: a choice that looks at no simulator that judges.
     """
     check_same_items(log_folder, (agent_folder, "agent"), (encoder_folder, "encoder"))
     if evaluation_folder is not None:
         id_of(evaluation_folder, "evaluation")
     learning = facts_of(agent_folder, "agent")["learning"]
-    if seed is None:  # the first, where none says what it earned: offline agents met no shoppers
-        seed = int(max(learning, key=lambda one: learning[one].get("reward", 0.0)))
+    if seed is None:
+        seed = int(chosen_training(learning))
     with checked():
         if str(seed) not in learning:
             raise ValueError(f"{agent_folder} holds trainings with the seeds {', '.join(learning)}; got {seed}")
+        kept = None if rules is None else rules_of(rules)
+        if kept is not None:
+            catalogue = Catalogue.load(log_folder / "catalogue.parquet")
+            k = read_config(agent_folder, "agent")["k"]
+            kept.check(catalogue, k, kept.allowed(catalogue) & catalogue.available)
     from ..serving.export import export_bundle
 
     with reporter.step("exporting the policy") as progress:
@@ -218,6 +274,7 @@ def export_step(
             seed=seed,
             evaluation_folder=evaluation_folder,
             judged_as=name_of(agent_folder),
+            rules=kept,
             histories=histories,
             force=force,
             progress=progress,

@@ -1,17 +1,22 @@
 """Learners by name, and their settings as a command line gives them."""
 
+import json
+import tomllib
 from collections.abc import Mapping
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 import typer
+
+from ..datasets.rules import SlateRules
 
 OFFLINE = ("bc", "reinforce")
 """Learners that read the log alone."""
 
 
-def learner_config(agent: str, settings: Mapping[str, str] | None = None) -> Any:
-    """The config of a learner, with some settings given as text.
+def learner_config(agent: str, settings: Mapping[str, Any] | None = None) -> Any:
+    """The config of a learner, with some settings given: as text, or as a settings file holds them.
 
     Raises:
         typer.BadParameter: a setting is unknown, or its value is none of its kind.
@@ -25,11 +30,61 @@ def learner_config(agent: str, settings: Mapping[str, str] | None = None) -> Any
     for name in settings or {}:
         if name not in defaults:
             raise typer.BadParameter(f"{agent} has no setting {name!r}; it has {', '.join(sorted(defaults))}")
-    return kind(**{name: _value(name, text, defaults[name]) for name, text in (settings or {}).items()})
+    return kind(**{name: _value(name, given, defaults[name]) for name, given in (settings or {}).items()})
 
 
-def _value(name: str, text: str, default: Any) -> Any:
-    """A setting from its text, of the kind of its default; one that is off by default is a number."""
+def settings_of(path: Path, agent: str) -> dict[str, Any]:
+    """The settings in a file that `slatewise tune` wrote, or one of the same form by hand.
+
+    JSON or TOML: `{"agent": "ppo", "settings": {"gamma": 0.9}}`.
+
+    Raises:
+        typer.BadParameter: the file cannot be read, is of another form, or is of another agent.
+    """
+    found = read_table(path, "--settings")
+    if not isinstance(found.get("settings"), dict) or set(found) - {"agent", "settings"}:
+        raise typer.BadParameter(
+            f'--settings {path} must hold {{"agent": "{agent}", "settings": {{NAME: VALUE}}}}; it holds {sorted(found)}'
+        )
+    if found.get("agent", agent) != agent:
+        raise typer.BadParameter(f"--settings {path} is of {found['agent']!r}, and --agent is {agent!r}")
+    return found["settings"]
+
+
+def rules_of(path: Path) -> SlateRules:
+    """The rules in a JSON or TOML file, for instance `{"most_of_brand": 2, "hide_categories": ["gift cards"]}`.
+
+    Raises:
+        typer.BadParameter: the file cannot be read, or holds something else.
+    """
+    try:
+        return SlateRules.of(read_table(path, "--rules"))
+    except ValueError as error:
+        raise typer.BadParameter(f"--rules {path}: {error}") from error
+
+
+def read_table(path: Path, option: str) -> dict[str, Any]:
+    """A JSON or TOML file (by its ending) whose top is a table.
+
+    Raises:
+        typer.BadParameter: it is missing, or cannot be read.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        found = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
+    except OSError as error:
+        raise typer.BadParameter(f"{option} {path} cannot be read: {error.strerror or error}") from error
+    except ValueError as error:
+        kind = "TOML" if path.suffix == ".toml" else "JSON"
+        raise typer.BadParameter(f"{option} {path} is not valid {kind}: {error}") from error
+    if not isinstance(found, dict):
+        raise typer.BadParameter(f"{option} {path} must hold names and values, got {type(found).__name__}")
+    return found
+
+
+def _value(name: str, given: Any, default: Any) -> Any:
+    """A setting of the kind of its default, from text or a number; one that is off by default is a number."""
+    text = str(given).lower() if isinstance(given, bool) else str(given)
     if isinstance(default, str):
         return text
     if isinstance(default, bool):

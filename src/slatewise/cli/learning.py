@@ -9,7 +9,7 @@ from . import steps
 from .believing import check_held_out, realism_step
 from .console import Reporter, checked, reported
 from .inputs import HELD_OUT
-from .learners import OFFLINE
+from .learners import OFFLINE, settings_of
 from .offline import train_offline_step
 from .options import (
     EncoderFolder,
@@ -29,6 +29,7 @@ from .options import (
     pairs,
 )
 from .showing import show_evidence, show_learning
+from .training import JudgedBy, train_step
 
 
 def fit(
@@ -129,7 +130,9 @@ def train(
     total_steps: Annotated[
         int, typer.Option("--steps", min=1, help="Slates shown, or logged slates learnt from, in each training.")
     ] = 100_000,
-    trainings: Annotated[int, typer.Option(min=1, help="Trainings with different seeds.")] = 3,
+    trainings: Annotated[
+        int, typer.Option("--trainings", "--seeds", min=1, help="Trainings, with seeds from `--seed` on.")
+    ] = 3,
     reward: Reward = steps.REWARD,
     doubt: Annotated[
         float | None,
@@ -138,6 +141,27 @@ def train(
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="NAME=VALUE", help="A setting of the learner's config; may be given again."),
+    ] = None,
+    settings_file: Annotated[
+        Path | None,
+        typer.Option("--settings", metavar="FILE", help="Settings that `tune` wrote; `--set` goes before them."),
+    ] = None,
+    judge: Annotated[
+        Path | None,
+        typer.Option(help="Other shoppers than `--shopper`, that value the agent as it learns, and stop it."),
+    ] = None,
+    judge_every: Annotated[
+        int | None, typer.Option(min=1, help="Slates between two valuations by the judge; 10000.")
+    ] = None,
+    judge_shoppers: Annotated[
+        int | None, typer.Option(min=2, help="Shoppers of each valuation, always the same; 500.")
+    ] = None,
+    patience: Annotated[
+        int | None, typer.Option(min=1, help="Valuations without a gain after which training stops; 5.")
+    ] = None,
+    tensorboard: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", file_okay=False, help="Write TensorBoard logs here, in OUT/seed-S."),
     ] = None,
     held_out: Annotated[
         float | None,
@@ -157,20 +181,29 @@ def train(
     **Writes** one policy for each training seed, with its learning curve. Killed, finished seeds are kept, and the one
     under way goes on from its last checkpoint, with other shoppers than without the kill.
 
+    **Stops early** with `--judge`: each training is valued by the judge's shoppers, the same ones every time, its best
+    version is kept, and it ends after `--patience` valuations without a gain. `export` then ships the training that
+    they valued highest. A judge that stops is no independent judge any more: give `evaluate` a third one as `--judge`,
+    whose verdict then counts.
+
     **Assumes** that the fitted shoppers are like the shop's own: `evaluate` says how far to believe it.
     """
     reporter = Reporter(as_json, quiet)
     with reported(reporter):
         with checked():
             offline = agent.value in OFFLINE
-            if offline and not (shopper is None and doubt is None):
-                raise ValueError(f"{agent.value} learns from the log alone; leave --shopper and --doubt out")
+            if offline and not (shopper is None and doubt is None and judge is None):
+                raise ValueError(f"{agent.value} learns from the log alone; leave --shopper, --doubt and --judge out")
             if not offline and shopper is None:
                 raise ValueError(
                     f"{agent.value} learns on simulated shoppers; give a folder that `fit` wrote as --shopper"
                 )
             if not offline and held_out is not None:
                 raise ValueError(f"{agent.value} learns on simulated shoppers; leave --held-out out")
+            told = {"every": judge_every, "shoppers": judge_shoppers, "patience": patience}
+            told = {name: value for name, value in told.items() if value is not None}
+            if judge is None and told:
+                raise ValueError("--judge-every, --judge-shoppers and --patience go with --judge; name a judge")
         parts: dict[str, Any] = {
             "encoder_folder": encoder,
             "agent": agent.value,
@@ -178,14 +211,19 @@ def train(
             "steps": total_steps,
             "seeds": range(seed, seed + trainings),
             "reward": reward,
-            "settings": pairs(settings, "--set", "NAME=VALUE"),
+            "settings": {
+                **({} if settings_file is None else settings_of(settings_file, agent.value)),
+                **pairs(settings, "--set", "NAME=VALUE"),
+            },
+            "tensorboard": tensorboard,
             "force": force,
         }
         if shopper is None:
             held_out = HELD_OUT if held_out is None else held_out
             facts = train_offline_step(reporter, log, out, **parts, held_out=held_out)
         else:
-            facts = steps.train_step(reporter, log, out, **parts, shopper_folder=shopper, doubt=doubt)
+            judged = None if judge is None else JudgedBy(judge, **told)
+            facts = train_step(reporter, log, out, **parts, shopper_folder=shopper, doubt=doubt, judge=judged)
         show_learning(reporter, facts)
         reporter.tell(f"agent: {out}")
         reporter.result({"out": str(out), **facts})

@@ -24,7 +24,8 @@ def train_offline_step(
     seeds: Sequence[int],
     reward: str = REWARD,
     held_out: float = HELD_OUT,
-    settings: Mapping[str, str] | None = None,
+    settings: Mapping[str, Any] | None = None,
+    tensorboard: Path | None = None,
     force: bool = False,
 ) -> dict[str, Any]:
     """Train an offline agent, once for each seed, on the slates of the log's earlier sessions."""
@@ -60,6 +61,7 @@ def train_offline_step(
             total_timesteps=steps,
             settings={"k": k, "reward": reward},
             inputs=inputs,
+            tensorboard=None if tensorboard is None else tensorboard / out.name,
             facts={"slates": len(data), "clicked": int((data.clicked >= 0).sum())},
             force=force,
             progress=progress,

@@ -16,6 +16,21 @@ class Learner(StrEnum):
     reinforce = "reinforce"
 
 
+class Tunable(StrEnum):
+    """Learning agents whose settings can be searched."""
+
+    ppo = "ppo"
+    dqn = "dqn"
+
+
+class EndsEarly(StrEnum):
+    """How hopeless trials of a search are told."""
+
+    median = "median"
+    hyperband = "hyperband"
+    none = "none"
+
+
 class Player(StrEnum):
     """Policies to watch that need no training."""
 
@@ -116,5 +131,9 @@ HeldOut = Annotated[
 ]
 Reward = Annotated[
     str, typer.Option("--reward", help="`clicks`, `purchases`, `revenue`, or `clicks_and_purchases` (1 and 5 more).")
+]
+Rules = Annotated[
+    Path | None,
+    typer.Option("--rules", metavar="FILE", help="Rules that every slate keeps, JSON or TOML; see docs/agents.md."),
 ]
 SlateSize = Annotated[int, typer.Option("--slate-size", "-k", min=1, help="Slots of a slate.")]

@@ -9,7 +9,7 @@ from . import steps
 from .console import Reporter, reported
 from .inputs import HELD_OUT
 from .judging import evaluate_step, export_step
-from .options import EncoderFolder, Force, HeldOut, Json, Log, Out, Quiet, Reward, Seed, pairs
+from .options import EncoderFolder, Force, HeldOut, Json, Log, Out, Quiet, Reward, Rules, Seed, pairs
 from .showing import show_values
 
 
@@ -30,6 +30,7 @@ def evaluate(
     ] = 2000,
     k: Annotated[int | None, typer.Option("--slate-size", "-k", min=1, help="Slots; the agents' by default.")] = None,
     reward: Reward = steps.REWARD,
+    rules: Rules = None,
     held_out: HeldOut = HELD_OUT,
     seed: Seed = 0,
     force: Force = False,
@@ -41,6 +42,9 @@ def evaluate(
     **Reads** the log, an encoder, shoppers and agents.
 
     **Writes** `report.html`, `summary.json` and the outcome of every session. Killed, policies judged are kept.
+
+    **Rules** of `--rules` are kept by every policy that scores items; those that do not (random, logged slates, myopic
+    ones) are left out then.
 
     **Assumes** that an agent looks better in the simulator that it was trained in than it is: give `--judge` shoppers
     that it never met, and those decide.
@@ -59,6 +63,7 @@ def evaluate(
             shoppers=shoppers,
             k=k,
             reward=reward,
+            rules=rules,
             held_out=held_out,
             seed=seed,
             force=force,
@@ -73,6 +78,7 @@ def export(
     log: Annotated[Path, typer.Option(help="The log the agent's encoder learnt from.")],
     encoder: EncoderFolder,
     out: Out,
+    rules: Rules = None,
     training: Annotated[
         int | None, typer.Option(help="Which training seed; the one of highest training reward when left out.")
     ] = None,
@@ -89,6 +95,8 @@ def export(
     **Writes** `policy.onnx` (raw history to scores), the catalogue, hashes and a model card; no pickle. Stops where a
     slate differs from the trained policy's on one of the latest histories of the log.
 
+    **Rules** of `--rules` go into the bundle, and every slate served keeps them.
+
     **Assumes** that the catalogue served is the log's: an item that it lacks needs a new `ingest`.
     """
     reporter = Reporter(as_json, quiet)
@@ -101,6 +109,7 @@ def export(
             encoder_folder=encoder,
             seed=training,
             evaluation_folder=evaluation,
+            rules=rules,
             histories=histories,
             force=force,
         )

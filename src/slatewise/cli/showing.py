@@ -1,5 +1,6 @@
 """What the steps found, as tables and lines for people."""
 
+import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -37,13 +38,68 @@ def with_interval(row: Mapping[str, Any], digits: int = 3) -> str:
 
 
 def show_learning(reporter: Reporter, facts: Mapping[str, Any]) -> None:
-    """What the exploring policy of each training earned at its end, or how an offline training ended."""
+    """What the exploring policy of each training earned at its end, or how an offline training ended.
+
+    Where a judge valued versions: what the one that was kept is worth to its shoppers, and after how many slates.
+    """
     learning = facts["learning"]
-    known = ("reward", "ctr", "slates", "loss", "later_log_likelihood", "capped", "seconds")
+    known = ("reward", "ctr", "slates", "loss", "later_log_likelihood", "capped", "value", "value_error", "best_at")
+    known = (*known, "stopped_at", "seconds")
     columns = [name for name in known if any(name in row for row in learning.values())]
     rows = [(seed, *(f"{row[name]:.4g}" if name in row else "" for name in columns)) for seed, row in learning.items()]
     title = "At the end of training, while exploring" if "reward" in columns else "At the end of training"
     reporter.table(title, ["seed", *columns], rows)
+    judge, chosen = facts.get("judge"), chosen_training(learning)
+    if judge is not None:
+        stopped = sum("stopped_at" in row for row in learning.values())
+        reporter.tell(
+            f"best versions kept, and {stopped} of {len(learning)} trainings stopped, by shoppers of {judge}: value is "
+            f"the reward of a session there. It is no independent judge of this agent any more; let `evaluate` have "
+            f"another. `export` ships training {chosen}, which it values highest."
+        )
+
+
+def chosen_training(learning: Mapping[str, Mapping[str, float]]) -> str:
+    """The training to ship: the one that validation shoppers value highest, or else that earned most as it trained.
+
+    Neither looks at the simulators that `evaluate` judges by. The first, where nothing is known: offline agents met no
+    shoppers.
+    """
+    return max(learning, key=lambda one: learning[one].get("value", learning[one].get("reward", 0.0)))
+
+
+def show_trials(reporter: Reporter, facts: Mapping[str, Any], path: Path) -> None:
+    """The best trials of a search, which settings mattered, and what the best are worth on fresh shoppers."""
+    with path.open(encoding="utf-8", newline="") as file:
+        trials = list(csv.DictReader(file))
+    trials.sort(key=lambda row: (row["state"] == "complete", float(row["value"] or "-inf")), reverse=True)
+    columns = [name for name in trials[0] if name not in ("trial", "state", "value", "seconds")]
+    rows = [
+        [row["trial"], row["state"], _short(row["value"]), *(_short(row[name]) for name in columns)] for row in trials
+    ]
+    reporter.table(f"The best of {len(rows)} trials; 0 is the defaults", ["trial", "", "value", *columns], rows[:10])
+    if facts["importance"]:
+        said = ", ".join(f"{name} {share:.0%}" for name, share in facts["importance"].items())
+        reporter.tell(f"what the differences come from: {said}")
+    if facts["best_trial"] == 0:
+        reporter.tell("no settings tried are worth more than the defaults")
+        return
+    from ..evaluation import sentence
+
+    reporter.tell(
+        f"trial {facts['best_trial']} was worth {facts['value']:.4g} and the defaults {facts['defaults_value']:.4g} to "
+        "the shoppers that chose, which flatters the best of many. Trained anew, before fresh shoppers:"
+    )
+    check = {name: float("nan") if value is None else value for name, value in facts["check"].items()}
+    reporter.tell(f"- {sentence(check)}")
+
+
+def _short(text: str) -> str:
+    """A number from a table with as many digits as are read; other text as it is."""
+    try:
+        return f"{float(text):.4g}"
+    except ValueError:
+        return text
 
 
 def show_values(reporter: Reporter, out: Path) -> None:
@@ -53,6 +109,7 @@ def show_values(reporter: Reporter, out: Path) -> None:
     found = Evaluation.load(out)
     for simulator in found.outcomes.simulators:
         said = " (agents were trained in it)" if simulator in found.trained_in.values() else ""
+        said += " (it chose among an agent's versions)" if simulator in found.chosen_in.values() else ""
         columns, rows = as_rows(found.summary[found.summary["simulator"] == simulator])
         reporter.table(f"In the {simulator}{said}: mean [95 % interval]", columns, rows)
     primary = found.comparisons[found.comparisons["simulator"] == found.primary]

@@ -21,13 +21,11 @@ from .inputs import (
     Selection,
     Shoppers,
     catalogue_id,
-    check_items,
     check_same_items,
     facts_of,
     half_not_learnt_from,
     id_of,
 )
-from .learners import learner_config
 
 SLATE_SIZE = 8
 REWARD = "clicks_and_purchases"
@@ -35,10 +33,6 @@ TRAINED_IN = "fitted shopper"
 """What reports call the simulator that agents are trained in."""
 STORE = "store"
 """The source that is a server's own database."""
-ENVS = 64
-"""Shoppers that an agent meets at a time while it trains."""
-HISTORY_LEN = 40
-"""Tokens of a history that a shopper's click model is told."""
 
 
 def ingest_step(
@@ -187,71 +181,6 @@ def fit_command(
         settings=settings,
         force=force,
     )
-
-
-def train_step(
-    reporter: Reporter,
-    log_folder: Path,
-    out: Path,
-    *,
-    encoder_folder: Path,
-    shopper_folder: Path,
-    agent: str,
-    k: int,
-    steps: int,
-    seeds: Sequence[int],
-    reward: str = REWARD,
-    doubt: float | None = None,
-    settings: Mapping[str, str] | None = None,
-    force: bool = False,
-) -> dict[str, Any]:
-    """Train a slate agent, once for each seed, on simulated shoppers; `settings` are those of its config, as text."""
-    inputs = {"log": id_of(log_folder, "log"), "encoder": id_of(encoder_folder, "encoder")}
-    inputs |= {"shopper": id_of(shopper_folder, "shopper"), "catalogue": catalogue_id(log_folder)}
-    check_same_items(log_folder, (encoder_folder, "encoder"), (shopper_folder, "shopper"))
-    from ..agents import ShopperClicks, train
-    from ..encoders import load_encoder
-    from ..envs.rewards import RewardMix
-    from ..envs.sb3 import SB3Bridge
-    from ..simulators import Expects, KnownTruthShopper, load_shopper
-
-    encoder, shopper = load_encoder(encoder_folder), load_shopper(shopper_folder)
-    available = ShopLog.load(log_folder).catalogue.available
-    check_items(len(available) - 1, encoder=encoder.n_items, shopper=shopper.n_items)
-    with checked():
-        RewardMix.of(reward)
-        config = learner_config(agent, settings)
-        clicks = None
-        if getattr(config, "choice", "learned") == "shopper":
-            if isinstance(shopper, KnownTruthShopper):
-                raise ValueError(f"{shopper_folder} tells no click chances; leave out --set choice=shopper")
-            clicks = ShopperClicks(shopper)
-        check_slate_size(k, available)
-        if doubt is not None and (not isinstance(shopper, Expects) or shopper.members < 2):
-            raise ValueError(
-                f"{shopper_folder} has no ensemble that can doubt; fit with --members, or leave --doubt out"
-            )
-    parts = {"shopper": shopper, "encoder": encoder, "k": k, "reward": reward, "available": available}
-    told = {} if doubt is None else {"doubt": doubt}
-    parts |= told
-    if clicks is not None:  # the shopper's click model reads histories
-        parts |= {"observation": "history", "history_len": HISTORY_LEN}
-    with reporter.step(f"training {agent}, {len(seeds)} seeds") as progress:
-        train(
-            lambda _seed: SB3Bridge.make(ENVS, **parts),
-            out,
-            config=config,
-            click_model=clicks,
-            item_vectors=encoder.item_vectors,
-            available=available,
-            seeds=list(seeds),
-            total_timesteps=steps,
-            settings={"k": k, "reward": reward, "envs": ENVS, **told},
-            inputs=inputs,
-            force=force,
-            progress=progress,
-        )
-    return facts_of(out, "agent")
 
 
 def check_slate_size(k: int, available: NDArray[np.bool_]) -> None:
