@@ -61,7 +61,7 @@ def test_every_command_line_is_one_that_the_program_takes(path: Path) -> None:
     lines = slatewise_lines(read(path))
     program = typer.main.get_command(app)
     named = {arguments[0] for arguments in lines}
-    assert named == {"demo", "ingest", "pretrain", "grow", "fit", "train", "evaluate", "export", "serve"}
+    assert named == {"demo", "ingest", "pretrain", "grow", "fit", "train", "tune", "evaluate", "export", "serve"}
     for name, *arguments in lines:
         command = program.commands[name]  # pyright: ignore[reportAttributeAccessIssue]
         command.make_context(name, arguments)  # raises a usage error that names what is wrong; runs nothing
