@@ -37,6 +37,8 @@ class DQNConfig(ScorerConfig):
     """How far draws by priority are corrected for at first; in full at the end (Schaul et al. 2016)."""
     double: bool = True
     """Whether the next slate is picked by the network that learns (van Hasselt et al. 2016)."""
+    target: Literal["best", "shown"] = "best"
+    """Which next slate values a state: the best one (Q-learning), or the one that was shown there (SARSA)."""
     choice: Literal["learned", "shopper"] = "learned"
     """What the choice model learns from: slots clicked, or their chances by the simulated shopper's click model."""
     tau: float = 0.01
@@ -70,6 +72,8 @@ class DQNConfig(ScorerConfig):
                 f"buffer_size={self.buffer_size} never holds the learning_starts={self.learning_starts} slates that "
                 "learning begins with"
             )
+        if self.target not in ("best", "shown"):
+            raise ValueError(f"target must be 'best' or 'shown', got {self.target!r}")
         if self.choice not in ("learned", "shopper"):
             raise ValueError(f"choice must be 'learned' or 'shopper', got {self.choice!r}")
 
@@ -113,6 +117,7 @@ class DQNConfig(ScorerConfig):
             iterations=self.iterations,
             max_grad_norm=self.max_grad_norm,
             double=self.double,
+            target=self.target,
             correction=self.correction,
             policy_kwargs={"hidden": self.hidden, "scale": self.scale, "max_candidates": self.max_candidates},
             replay_buffer_kwargs={

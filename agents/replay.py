@@ -41,6 +41,21 @@ def slate_space(space: spaces.Space) -> tuple[int, int]:
     return int(space.nvec[0]) - 1, len(space.nvec)
 
 
+def candidate_space(observations: spaces.Space, slates: spaces.Space) -> spaces.Box | None:
+    """The space of candidates where slates name places among them; None where slates name items.
+
+    Raises:
+        ValueError: slates name places, and observations hold no "candidates" of as many places.
+    """
+    if not getattr(slates, "places", False):
+        return None
+    inner = observations.spaces.get("candidates") if isinstance(observations, spaces.Dict) else None
+    places = slate_space(slates)[0] + 1
+    if not isinstance(inner, spaces.Box) or inner.shape != (places,):
+        raise ValueError(f"slates of places need 'candidates' of shape ({places},) to be observed; got {observations}")
+    return inner
+
+
 def slots_clicked(info: Mapping[str, Any], k: int) -> NDArray[np.bool_]:
     """(K,) which slots an env's info says were clicked: those of "clicks", or the one of "clicked", -1 for none."""
     if "clicks" in info:

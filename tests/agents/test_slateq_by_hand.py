@@ -63,6 +63,14 @@ def test_the_target_is_the_reward_and_the_discounted_value_of_the_best_slate(age
     assert agent._targets(transition()).item() == pytest.approx(3 + 0.5 * (2 + 3.4))
 
 
+def test_sarsa_values_the_slate_that_was_shown_and_the_best_one_where_none_was(agent: SlateDQN) -> None:
+    agent.target = "shown"
+    assert agent._targets(transition(next_slates=torch.tensor([[3, 2]]))).item() == pytest.approx(3 + 0.5 * (2 + 0.5))
+    # An empty slot draws no clicks: item 3 alone earns 4 * 0.5 / 5.
+    assert agent._targets(transition(next_slates=torch.tensor([[3, 0]]))).item() == pytest.approx(3 + 0.5 * (2 + 0.4))
+    assert agent._targets(transition(next_slates=torch.tensor([[0, 0]]))).item() == pytest.approx(3 + 0.5 * (2 + 3.4))
+
+
 def test_after_a_true_end_only_rewards_count(agent: SlateDQN) -> None:
     assert agent._targets(transition(discounts=torch.zeros(1))).item() == 3
 
@@ -145,4 +153,6 @@ def test_what_a_config_cannot_mean_is_refused(taste_shop: Any) -> None:
         DQNConfig(choice="shopper").build(env, item_vectors=env.item_vectors)
     with pytest.raises(ValueError, match="choice"):
         DQNConfig(choice="guessed")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="target"):
+        DQNConfig(target="next")  # type: ignore[arg-type]
     assert isinstance(env.action_space, spaces.MultiDiscrete)
