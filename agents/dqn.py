@@ -58,6 +58,7 @@ class SlateDQN(OffPolicyAlgorithm):
         target: which next slate values a state: the best one, as Q-learning does, or the one that was shown there, as
             SARSA does; where none was, the best one again.
         correction: how far draws by priority are corrected for at first, in [0, 1]; in full at the end of training.
+        huber: error of a value from which its loss grows linearly, in mean sizes of a reward.
         settings: of `OffPolicyAlgorithm`.
 
     Attributes:
@@ -84,6 +85,7 @@ class SlateDQN(OffPolicyAlgorithm):
         double: bool = True,
         target: Literal["best", "shown"] = "best",
         correction: float = 0.4,
+        huber: float = 1.0,
         _init_setup_model: bool = True,
         **settings: Any,
     ) -> None:
@@ -100,7 +102,7 @@ class SlateDQN(OffPolicyAlgorithm):
         self.exploration_start, self.exploration_end = exploration_start, exploration_end
         self.exploration_fraction, self.uniform_share = exploration_fraction, uniform_share
         self.iterations, self.max_grad_norm = iterations, max_grad_norm
-        self.double, self.target, self.correction = double, target, correction
+        self.double, self.target, self.correction, self.huber = double, target, correction, huber
         self.click_model: ClickModel | None = None
         self.exploration_rate = exploration_start
         self._ready = False
@@ -253,7 +255,7 @@ class SlateDQN(OffPolicyAlgorithm):
         taken = slates.gather(1, batch.clicked.clamp(min=0)[:, None])
         gain = scorer.gain.at(states, scorer.item_vectors, taken).squeeze(1)
         value = scorer.null(states) + torch.where(hit, gain, torch.zeros_like(gain))
-        value_loss = (batch.weights * F.smooth_l1_loss(value, wanted, reduction="none")).mean()
+        value_loss = (batch.weights * F.huber_loss(value, wanted, reduction="none", delta=self.huber)).mean()
         return choice_loss, value_loss, value
 
     @torch.no_grad()

@@ -52,6 +52,9 @@ class DQNConfig(ScorerConfig):
     """Share of exploring slates that are uniform; the others follow the choice model."""
     iterations: int = 4
     """Dinkelbach steps for the slates of the targets."""
+    huber: float = 1.0
+    """Error of a value, in mean sizes of a reward, from which its loss grows linearly instead of by its square (Mnih et
+    al. 2015: 1). Values are then drawn to medians: where a slate matters by the rare visit that it ends, raise it."""
     max_grad_norm: float = 10.0
 
     def __post_init__(self) -> None:
@@ -66,7 +69,7 @@ class DQNConfig(ScorerConfig):
             "n_steps",
         )
         limits = {**SCORER_LIMITS, **dict.fromkeys(shares, (0, 1)), **dict.fromkeys(sizes, (1, np.inf))}
-        check_settings(self, limits | {"gamma": (0, 1), "priority": (0, 10)})
+        check_settings(self, limits | {"gamma": (0, 1), "priority": (0, 10), "huber": (1e-3, 1e9)})
         if self.buffer_size < self.learning_starts:
             raise ValueError(
                 f"buffer_size={self.buffer_size} never holds the learning_starts={self.learning_starts} slates that "
@@ -116,6 +119,7 @@ class DQNConfig(ScorerConfig):
             uniform_share=self.uniform_share,
             iterations=self.iterations,
             max_grad_norm=self.max_grad_norm,
+            huber=self.huber,
             double=self.double,
             target=self.target,
             correction=self.correction,

@@ -88,6 +88,15 @@ def test_nothing_clicked_is_worth_something_too(agent: SlateDQN) -> None:
     assert (agent.scorer.gain.table.grad == 0).all()  # type: ignore[union-attr]
 
 
+def test_a_squared_loss_pulls_as_hard_as_a_value_is_far_off(agent: SlateDQN) -> None:
+    agent.huber = 1_000.0
+    _, loss, _ = agent._losses(transition(clicked=torch.tensor([-1])), torch.tensor([9.0]))
+    loss.backward()
+    bias = agent.scorer.null.last.bias.grad
+    assert bias is not None
+    assert bias.item() == 2 - 9
+
+
 def test_the_clicked_item_alone_learns_what_came_of_it(agent: SlateDQN) -> None:
     _, loss, value = agent._losses(transition(clicked=torch.tensor([1])), torch.tensor([9.0]))
     assert value.item() == pytest.approx(2 + 1)  # Q(s, 0) and the gain of item 2
