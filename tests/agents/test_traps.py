@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from slatewise.agents import DQNConfig, PPOConfig, SlateDQN
+from slatewise.agents import DQNConfig, LearnedPolicy, PPOConfig, SlateDQN
 from slatewise.agents.plackett_luce import PlackettLuce, seeded, slot_log_probs
 from slatewise.encoders import MeanEncoder
 from slatewise.envs.sb3 import SB3Bridge
@@ -56,6 +56,17 @@ def test_an_env_of_places_that_shows_no_candidates_is_refused() -> None:
     bridge = SB3Bridge(env.env, parts=["state"])
     with pytest.raises(ValueError, match="'candidates'"):
         DQNConfig().build(bridge, item_vectors=vectors)
+
+
+# A policy taken out of a training that stops it
+
+
+def test_a_learner_goes_on_learning_after_a_policy_was_made_of_it(taste_shop: Any) -> None:
+    env = taste_shop()
+    agent = QUICK_PPO.build(env, item_vectors=env.item_vectors).learn(512)
+    before = LearnedPolicy(agent.scorer).scores(env.states)
+    agent.learn(512)
+    assert np.abs(LearnedPolicy(agent.scorer).scores(env.states) - before).max() > 1e-3
 
 
 # A bonus that does nothing
