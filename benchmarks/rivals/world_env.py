@@ -50,11 +50,15 @@ class WorldEnv(VecEnv):
         reader: makes observations; with its spaces.
         time_limit: whether episodes end by a limit of slates, over which values are bootstrapped, and by nothing else.
         unit: what rewards are divided by.
+
+    Attributes:
+        idle: (B,) rows in which nothing happens at a step, for who is not looked at any more.
     """
 
     def __init__(self, world: World, reader: Reader, *, time_limit: bool, unit: float = 1.0) -> None:
         self.world, self.reader, self._limited, self._unit = world, reader, time_limit, unit
         self._slates = np.zeros(0, np.int64)
+        self.idle = np.zeros(world.rows, bool)
         self._returns = np.zeros(world.rows)
         super().__init__(world.rows, reader.observation_space, reader.action_space)  # pyright: ignore[reportArgumentType]
 
@@ -75,7 +79,7 @@ class WorldEnv(VecEnv):
 
     def step_wait(self) -> VecEnvStepReturn:
         """Show them."""
-        answer = self.world.step(self.reader.to_world(self._slates))
+        answer = self.world.step(self.reader.to_world(self._slates), self.idle)
         last = {name[5:]: one for name, one in answer.items() if name.startswith("last_")}
         reward, ended = answer["reward"] / np.float32(self._unit), answer["ended"]
         self._returns += reward

@@ -130,12 +130,17 @@ def stacked(rows: list[Arrays]) -> Arrays:
 
 def serve(world: Any, source: IO[bytes], sink: IO[bytes]) -> None:
     """Answer until nothing more is asked. A row that ended is told its last view, and then its next shopper's first."""
+    fresh: list[Arrays] = []
     while (asked := receive(source)) is not None:
         if "seeds" in asked:
             np.random.seed(int(asked["seeds"][0]) % 2**32)  # noqa: NPY002, RecSim's own source of choices
-            send(sink, stacked([world.reset(row, int(seed)) for row, seed in enumerate(asked["seeds"])]))
+            fresh = [world.reset(row, int(seed)) for row, seed in enumerate(asked["seeds"])]
+            send(sink, stacked(fresh))
             continue
-        answers = [world.step(row, slate) for row, slate in enumerate(asked["slates"])]
+        shown = zip(asked["slates"], asked["idle"], fresh, strict=True)
+        answers = [
+            (told, 0.0, False) if idle else world.step(row, slate) for row, (slate, idle, told) in enumerate(shown)
+        ]
         last = [told for told, _, _ in answers]
         fresh = [world.reset(row, None) if ended else told for row, (told, _, ended) in enumerate(answers)]
         message = {f"last_{name}": one for name, one in stacked(last).items()} | stacked(fresh)
@@ -169,9 +174,12 @@ class World:
         """New shoppers in all rows, by a seed each, (B,); what they are told first."""
         return self._ask({"seeds": np.asarray(seeds, np.int64)})
 
-    def step(self, slates: np.ndarray) -> Arrays:
-        """What (B, K) slates brought: "reward", "ended", the last views "last_...", and the views to go on from."""
-        return self._ask({"slates": np.asarray(slates, np.int64)})
+    def step(self, slates: np.ndarray, idle: np.ndarray) -> Arrays:
+        """What (B, K) slates brought: "reward", "ended", the last views "last_...", and the views to go on from.
+
+        In rows that are `idle`, (B,) bool, nothing happens.
+        """
+        return self._ask({"slates": np.asarray(slates, np.int64), "idle": idle})
 
     def close(self) -> None:
         """End the process."""

@@ -45,11 +45,12 @@ def test_rows_are_served_and_who_leaves_is_followed_by_another(rivals: Any) -> N
     asked, answered = io.BytesIO(), io.BytesIO()
     process.send(asked, {"seeds": np.array([7, 8])})
     for slate in ([1, 2], [3, 4], [5, 6]):
-        process.send(asked, {"slates": np.array([slate, [0, 1]])})
+        process.send(asked, {"slates": np.array([slate, [0, 1]]), "idle": np.array([False, False])})
+    process.send(asked, {"slates": np.array([[1, 2], [3, 4]]), "idle": np.array([False, True])})
     asked.seek(0)
     process.serve(Counting(), asked, answered)
     answered.seek(0)
-    first, one, two, three = (process.receive(answered) for _ in range(4))
+    first, one, two, three, four = (process.receive(answered) for _ in range(5))
     assert process.receive(answered) is None
     assert first["who"].tolist() == [[7, 0], [8, 0]]
     assert one["reward"].tolist() == [3, 1]
@@ -57,6 +58,8 @@ def test_rows_are_served_and_who_leaves_is_followed_by_another(rivals: Any) -> N
     assert two["last_who"].tolist() == [[7, 2], [8, 2]]  # the last view of who left
     assert two["who"].tolist() == [[7, 2], [108, 0]]
     assert three["ended"].tolist() == [True, False]
+    assert four["reward"].tolist() == [3, 0]
+    assert four["who"].tolist() == [[107, 1], [108, 1]]  # idle, the second sees nothing more
 
 
 def sardine_told(slate: list[int], clicks: list[int], hist: list[float]) -> dict[str, np.ndarray]:
