@@ -15,6 +15,7 @@ import json
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,7 @@ class LearnedPolicy:
     """
 
     def __init__(self, scorer: SlateScorer, *, name: str = "agent", seed: int = 0) -> None:
-        self.scorer = scorer.eval().requires_grad_(False)
+        self.scorer = deepcopy(scorer).eval().requires_grad_(False)  # a learner may go on with its own
         self.name, self.seed, self.k, self.n_items = name, seed, scorer.k, scorer.n_items
         self._generator = seeded(seed)
 

@@ -15,7 +15,7 @@ returns and priorities as in Rainbow, Hessel et al., AAAI 2018.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -46,7 +46,8 @@ class SlateDQN(OffPolicyAlgorithm):
 
     Args:
         policy: `SlateQPolicy`.
-        env: a `VecEnv` whose infos name the `"clicked"` slot, -1 for none.
+        env: a `VecEnv` whose infos name the `"clicked"` slot, -1 for none. Its slates hold items, or, where its action
+            space says `places`, places of the "candidates" it lets observe.
         exploration_start: chance that a shopper is shown an exploring slate, at first.
         exploration_end: the same after `exploration_fraction` of the training.
         exploration_fraction: share of the training over which it falls.
@@ -54,7 +55,10 @@ class SlateDQN(OffPolicyAlgorithm):
         iterations: Dinkelbach steps for the slates of the targets; greedy slates always take the full number.
         max_grad_norm: largest gradient norm.
         double: whether the next slate is picked by the network that learns; otherwise by the target network itself.
+        target: which next slate values a state: the best one, as Q-learning does, or the one that was shown there, as
+            SARSA does; where none was, the best one again.
         correction: how far draws by priority are corrected for at first, in [0, 1]; in full at the end of training.
+        huber: error of a value from which its loss grows linearly, in mean sizes of a reward.
         settings: of `OffPolicyAlgorithm`.
 
     Attributes:
@@ -62,6 +66,7 @@ class SlateDQN(OffPolicyAlgorithm):
             It is not saved: give it again after `load`.
     """
 
+    knows_places = True
     policy: SlateQPolicy
     replay_buffer: SlateReplayBuffer  # pyright: ignore[reportIncompatibleVariableOverride]
 
@@ -78,7 +83,9 @@ class SlateDQN(OffPolicyAlgorithm):
         iterations: int = 4,
         max_grad_norm: float = 10.0,
         double: bool = True,
+        target: Literal["best", "shown"] = "best",
         correction: float = 0.4,
+        huber: float = 1.0,
         _init_setup_model: bool = True,
         **settings: Any,
     ) -> None:
@@ -95,7 +102,7 @@ class SlateDQN(OffPolicyAlgorithm):
         self.exploration_start, self.exploration_end = exploration_start, exploration_end
         self.exploration_fraction, self.uniform_share = exploration_fraction, uniform_share
         self.iterations, self.max_grad_norm = iterations, max_grad_norm
-        self.double, self.correction = double, correction
+        self.double, self.target, self.correction, self.huber = double, target, correction, huber
         self.click_model: ClickModel | None = None
         self.exploration_rate = exploration_start
         self._ready = False
@@ -140,7 +147,7 @@ class SlateDQN(OffPolicyAlgorithm):
         if deterministic:
             return slates, state
         seen, many = self.policy.obs_to_tensor(observation)
-        explored = self._explore(state_of(seen)).cpu().numpy()
+        explored = self._explore(seen).cpu().numpy()
         rows = (
             torch.rand(len(explored), generator=self._generator, device=self.device).cpu().numpy()
             < self.exploration_rate
@@ -149,14 +156,15 @@ class SlateDQN(OffPolicyAlgorithm):
         return (mixed if many else mixed[0]), state
 
     @torch.no_grad()
-    def _explore(self, state: Tensor) -> Tensor:
+    def _explore(self, observation: Any) -> Tensor:
         """(B, K) slates to learn from: some uniform, some Plackett-Luce by what shoppers seem to like."""
-        scorer, items = self.scorer, self.scorer.candidates(state)
+        scorer, state, places = self.scorer, state_of(observation), self.policy.places
+        items = observation["candidates"].long() if places else scorer.candidates(state)
         utility = scorer.utilities(state, items).expand(len(state), -1)
         uniform = torch.rand(len(state), 1, generator=self._generator, device=state.device) < self.uniform_share
         logits = utility.masked_fill(uniform, 0.0).masked_fill(~scorer.allowed(items), NEVER)
         columns = sample_slates(logits, self.k, self._generator)
-        return columns if items is None else items.gather(1, columns)
+        return columns if items is None or places else items.gather(1, columns)
 
     def _sample_action(
         self, learning_starts: int, action_noise: ActionNoise | None = None, n_envs: int = 1
@@ -247,17 +255,19 @@ class SlateDQN(OffPolicyAlgorithm):
         taken = slates.gather(1, batch.clicked.clamp(min=0)[:, None])
         gain = scorer.gain.at(states, scorer.item_vectors, taken).squeeze(1)
         value = scorer.null(states) + torch.where(hit, gain, torch.zeros_like(gain))
-        value_loss = (batch.weights * F.smooth_l1_loss(value, wanted, reduction="none")).mean()
+        value_loss = (batch.weights * F.huber_loss(value, wanted, reduction="none", delta=self.huber)).mean()
         return choice_loss, value_loss, value
 
     @torch.no_grad()
     def _targets(self, batch: SlateSamples) -> Tensor:
-        """(B,) rewards plus the discounted value of the best next slate: picked online, valued by the target."""
+        """(B,) rewards plus the discounted value of the next slate: picked online, valued by the target."""
         scorer, target, state = self.scorer, self.policy.target, batch.next_states
-        items = scorer.candidates(state)
+        items = scorer.candidates(state) if batch.next_items is None else batch.next_items
         slate = (scorer if self.double else target).best(state, items, self.iterations).slate
         slate = slate if items is None else items.gather(1, slate)
-        utility = target.choice.at(state, target.item_vectors, slate)
+        if self.target == "shown" and batch.next_slates is not None:
+            slate = torch.where((batch.next_slates > 0).any(1, keepdim=True), batch.next_slates, slate)
+        utility = target.choice.at(state, target.item_vectors, slate).masked_fill(slate == 0, NEVER)
         gain = target.gain.at(state, target.item_vectors, slate)
         value = target.null(state) + slate_value(utility, gain, target.outside(state), target.place)
         return batch.rewards / scorer.unit + batch.discounts * value

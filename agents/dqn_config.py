@@ -37,6 +37,8 @@ class DQNConfig(ScorerConfig):
     """How far draws by priority are corrected for at first; in full at the end (Schaul et al. 2016)."""
     double: bool = True
     """Whether the next slate is picked by the network that learns (van Hasselt et al. 2016)."""
+    target: Literal["best", "shown"] = "best"
+    """Which next slate values a state: the best one (Q-learning), or the one that was shown there (SARSA)."""
     choice: Literal["learned", "shopper"] = "learned"
     """What the choice model learns from: slots clicked, or their chances by the simulated shopper's click model."""
     tau: float = 0.01
@@ -50,6 +52,9 @@ class DQNConfig(ScorerConfig):
     """Share of exploring slates that are uniform; the others follow the choice model."""
     iterations: int = 4
     """Dinkelbach steps for the slates of the targets."""
+    huber: float = 1.0
+    """Error of a value, in mean sizes of a reward, from which its loss grows linearly instead of by its square (Mnih et
+    al. 2015: 1). Values are then drawn to medians: where a slate matters by the rare visit that it ends, raise it."""
     max_grad_norm: float = 10.0
 
     def __post_init__(self) -> None:
@@ -64,12 +69,14 @@ class DQNConfig(ScorerConfig):
             "n_steps",
         )
         limits = {**SCORER_LIMITS, **dict.fromkeys(shares, (0, 1)), **dict.fromkeys(sizes, (1, np.inf))}
-        check_settings(self, limits | {"gamma": (0, 1), "priority": (0, 10)})
+        check_settings(self, limits | {"gamma": (0, 1), "priority": (0, 10), "huber": (1e-3, 1e9)})
         if self.buffer_size < self.learning_starts:
             raise ValueError(
                 f"buffer_size={self.buffer_size} never holds the learning_starts={self.learning_starts} slates that "
                 "learning begins with"
             )
+        if self.target not in ("best", "shown"):
+            raise ValueError(f"target must be 'best' or 'shown', got {self.target!r}")
         if self.choice not in ("learned", "shopper"):
             raise ValueError(f"choice must be 'learned' or 'shopper', got {self.choice!r}")
 
@@ -112,7 +119,9 @@ class DQNConfig(ScorerConfig):
             uniform_share=self.uniform_share,
             iterations=self.iterations,
             max_grad_norm=self.max_grad_norm,
+            huber=self.huber,
             double=self.double,
+            target=self.target,
             correction=self.correction,
             policy_kwargs={"hidden": self.hidden, "scale": self.scale, "max_candidates": self.max_candidates},
             replay_buffer_kwargs={

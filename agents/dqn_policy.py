@@ -12,12 +12,16 @@ from stable_baselines3.common.type_aliases import Schedule
 from torch import Tensor
 
 from .learning import constructor_parameters
-from .replay import slate_space, state_of, state_space
+from .replay import candidate_space, slate_space, state_of, state_space
 from .scorers import SlateQScorer
 
 
 class SlateQPolicy(BasePolicy):
-    """Greedy slates by a `SlateQScorer`, with its slowly following copy; arguments as for `SlatePolicy`."""
+    """Greedy slates by a `SlateQScorer`, with its slowly following copy; arguments as for `SlatePolicy`.
+
+    Where slates name places, they are filled from the "candidates" observed, whose largest number is the catalogue's
+    size.
+    """
 
     def __init__(
         self,
@@ -31,6 +35,10 @@ class SlateQPolicy(BasePolicy):
     ) -> None:
         super().__init__(observation_space, action_space)
         n_items, k = slate_space(action_space)
+        candidates = candidate_space(observation_space, action_space)
+        self.places = candidates is not None
+        if candidates is not None:
+            n_items = int(candidates.high.max())
         dim = state_space(observation_space).shape[0]
         self.scorer = SlateQScorer(dim, n_items, k, hidden=hidden, scale=scale, max_candidates=max_candidates)
         self.target = deepcopy(self.scorer).requires_grad_(False)
@@ -41,6 +49,8 @@ class SlateQPolicy(BasePolicy):
         return self._predict(obs, deterministic)
 
     def _predict(self, observation: Any, deterministic: bool = False) -> Tensor:  # noqa: ARG002
+        if self.places:
+            return self.scorer.best(state_of(observation), observation["candidates"].long()).slate
         return self.scorer.slates(state_of(observation))
 
     def _get_constructor_parameters(self) -> dict[str, Any]:

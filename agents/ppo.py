@@ -29,7 +29,7 @@ from .learning import (
     put_items,
 )
 from .plackett_luce import PlackettLuce
-from .replay import SlateRolloutBuffer, SlateRolloutSamples, slate_space, state_of, state_space
+from .replay import SlateRolloutBuffer, SlateRolloutSamples, slate_space, slots_clicked, state_of, state_space
 from .scorers import Head, LogitScorer
 
 
@@ -120,6 +120,7 @@ class SlatePPO(PPO):
     `credit="slot"` gives a slate's advantage to the clicked slot alone. Where shoppers choose by a multinomial logit,
     what slot j adds to the slate's value is `P_j (Q_j - Q) / (1 - P_j)`, for `P_j` the chance that j is clicked and
     `Q_j` the value if it is: but for the denominator, which is near 1, the mean of what the clicked slot is given.
+    Where shoppers click several items of a slate and infos say which ("clicks", (K,) bool), each of them is given it.
     `credit="slate"` gives it to all slots, which assumes nothing of shoppers and is K times as noisy. (A difference
     reward: Wolpert and Tumer 2002; counterfactual baselines, Foerster et al., AAAI 2018.)
 
@@ -157,9 +158,12 @@ class SlatePPO(PPO):
     def _update_info_buffer(self, infos: list[dict[str, Any]], dones: Any = None) -> None:
         super()._update_info_buffer(infos, dones)
         # The one place where stable-baselines3 shows infos before the step is added to the buffer.
-        if self.credit == "slot" and "clicked" not in infos[0]:
-            raise ValueError(f"credit='slot' reads infos['clicked'] (slot or -1); the env gave {sorted(infos[0])}")
-        self.rollout_buffer.clicked[self.rollout_buffer.pos] = [info.get("clicked", -1) for info in infos]
+        if self.credit == "slot" and not {"clicked", "clicks"} & infos[0].keys():
+            raise ValueError(
+                "credit='slot' reads infos['clicked'] (slot or -1), or infos['clicks'] ((k,) bool); the env gave "
+                f"{sorted(infos[0])}"
+            )
+        self.rollout_buffer.clicked[self.rollout_buffer.pos] = [slots_clicked(info, self.k) for info in infos]
 
     def train(self) -> None:
         """Update the policy on the rollout just collected.
@@ -194,7 +198,7 @@ class SlatePPO(PPO):
         values, log_probs, entropy = self.policy.evaluate_slots(batch.observations, batch.actions)
         advantages = batch.advantages[:, None]
         if self.credit == "slot":
-            advantages = slot_credit(batch.advantages, batch.clicked, log_probs.shape[1])
+            advantages = slot_credit(batch.advantages, batch.clicked)
         if self.normalize_advantage:
             advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-8)
         slots = log_probs - batch.old_log_prob  # (B, K)
@@ -227,15 +231,14 @@ def clipped_gain(log_ratio: Tensor, advantage: Tensor, clip_range: float) -> Ten
     return torch.minimum(ratio * advantage, ratio.clamp(1 - clip_range, 1 + clip_range) * advantage)
 
 
-def slot_credit(advantage: Tensor, clicked: Tensor, k: int) -> Tensor:
-    """(B, K) the advantage at the clicked slot and 0 elsewhere, less the batch's mean for each slot.
+def slot_credit(advantage: Tensor, clicked: Tensor) -> Tensor:
+    """(B, K) the advantage at clicked slots and 0 elsewhere, less the batch's mean for each slot.
 
     Args:
         advantage: (B,) of the slates.
-        clicked: (B,) int64 slot, -1 for none.
-        k: slots.
+        clicked: (B, K) 1 or True where a slot was clicked.
     """
-    given = advantage[:, None] * F.one_hot(clicked + 1, k + 1)[:, 1:]
+    given = advantage[:, None] * clicked
     return given - given.mean(0)
 
 
@@ -260,7 +263,7 @@ class PPOConfig(ScorerConfig):
     clip: Literal["slot", "slate"] = "slot"
     """Whether the ratio is clipped for each slot, or for the slate as a whole."""
     credit: Literal["slot", "slate"] = "slot"
-    """Whether the clicked slot is credited with what a slate earned, or all its slots; see `SlatePPO`."""
+    """Whether clicked slots are credited with what a slate earned, or all its slots; see `SlatePPO`."""
     ent_coef: float = 0.01
     """Weight of the entropy of the whole ordered slate (about `k log n_items` at its largest)."""
     vf_coef: float = 0.5

@@ -41,13 +41,35 @@ def slate_space(space: spaces.Space) -> tuple[int, int]:
     return int(space.nvec[0]) - 1, len(space.nvec)
 
 
+def candidate_space(observations: spaces.Space, slates: spaces.Space) -> spaces.Box | None:
+    """The space of candidates where slates name places among them; None where slates name items.
+
+    Raises:
+        ValueError: slates name places, and observations hold no "candidates" of as many places.
+    """
+    if not getattr(slates, "places", False):
+        return None
+    inner = observations.spaces.get("candidates") if isinstance(observations, spaces.Dict) else None
+    places = slate_space(slates)[0] + 1
+    if not isinstance(inner, spaces.Box) or inner.shape != (places,):
+        raise ValueError(f"slates of places need 'candidates' of shape ({places},) to be observed; got {observations}")
+    return inner
+
+
+def slots_clicked(info: Mapping[str, Any], k: int) -> NDArray[np.bool_]:
+    """(K,) which slots an env's info says were clicked: those of "clicks", or the one of "clicked", -1 for none."""
+    if "clicks" in info:
+        return np.asarray(info["clicks"], bool)
+    return np.arange(k) == info.get("clicked", -1)
+
+
 def state_of(observation: Any) -> Any:
     """The state in an observation (array or tensor): itself, or the entry "state" of a dictionary."""
     return observation["state"] if isinstance(observation, Mapping) else observation
 
 
 class SlateRolloutSamples(NamedTuple):
-    """A minibatch: states (B, D), slates and their log-probabilities (B, K), clicked slot or -1 and the rest (B,)."""
+    """A minibatch: states (B, D); slates, their log-probabilities and whether clicked (B, K); the rest (B,)."""
 
     observations: Tensor
     actions: Tensor
@@ -58,7 +80,7 @@ class SlateRolloutSamples(NamedTuple):
 
 
 class SlateRolloutBuffer(RolloutBuffer):
-    """PPO's buffer with a log-probability for each slot, (steps, envs, K), and the slot that was clicked."""
+    """PPO's buffer with a log-probability for each slot, (steps, envs, K), and which slots were clicked."""
 
     clicked: NDArray[Any]
 
@@ -80,7 +102,7 @@ class SlateRolloutBuffer(RolloutBuffer):
         """Empty the buffer."""
         super().reset()
         self.log_probs = np.zeros((self.buffer_size, self.n_envs, self.action_dim), dtype=np.float32)
-        self.clicked = np.full((self.buffer_size, self.n_envs), -1, dtype=np.int64)
+        self.clicked = np.zeros((self.buffer_size, self.n_envs, self.action_dim), dtype=bool)
 
     def add(self, obs: Any, action: Any, reward: Any, episode_start: Any, value: Tensor, log_prob: Tensor) -> None:
         """Add one step of every env; see the base class."""
@@ -97,9 +119,8 @@ class SlateRolloutBuffer(RolloutBuffer):
             yield self._get_samples(order[start : start + (batch_size or len(order))])
 
     def _get_samples(self, batch_inds: NDArray[Any], env: VecNormalize | None = None) -> SlateRolloutSamples:  # noqa: ARG002  # pyright: ignore[reportIncompatibleMethodOverride]
-        wide = (self.observations, self.actions)
-        flat = (self.clicked, self.advantages, self.returns)
-        states, slates = (self.to_torch(column[batch_inds]) for column in wide)
-        clicked, advantages, returns = (self.to_torch(column[batch_inds].flatten()) for column in flat)
-        log_probs = self.to_torch(self.log_probs[batch_inds])
+        wide = (self.observations, self.actions, self.clicked, self.log_probs)
+        states, slates, clicked, log_probs = (self.to_torch(column[batch_inds]) for column in wide)
+        flat = (self.advantages, self.returns)
+        advantages, returns = (self.to_torch(column[batch_inds].flatten()) for column in flat)
         return SlateRolloutSamples(states, slates, clicked, log_probs, advantages, returns)

@@ -3,7 +3,8 @@
 Shapes: B rows drawn, E envs, D width of the state, K slots. Rows are numbered `step * E + env`.
 
 Each state is kept once: the next state of a row is the row below it, and only where an episode ended, or was broken
-off, it is kept apart. Slates are int32. At a width of 64 and 10 slots a row takes about 320 bytes.
+off, it is kept apart. Where slates name places among candidates, these are kept beside the state. Slates are int32. At
+a width of 64 and 10 slots a row takes about 320 bytes.
 """
 
 from typing import Any, NamedTuple
@@ -17,7 +18,7 @@ from stable_baselines3.common.vec_env import VecNormalize
 from torch import Tensor
 
 from .priorities import Priorities
-from .replay import state_of, state_space
+from .replay import candidate_space, state_of, state_space
 
 Ints = NDArray[np.int64]
 CHANCES = "choice_chances"
@@ -29,7 +30,7 @@ class SlateSamples(NamedTuple):
 
     Attributes:
         states: (B, D).
-        slates: (B, K) int64.
+        slates: (B, K) int64 items.
         clicked: (B,) int64 slot, -1 for none.
         next_states: (B, D) after the last of the slates counted.
         discounts: (B,) what the value of `next_states` counts for: `gamma ** slates counted`, 0 after a true end.
@@ -38,6 +39,8 @@ class SlateSamples(NamedTuple):
         even: (B,) the same in full, of mean 1: with them, means over the batch are means over the replay.
         chances: (B, K + 1) chance of no click and of each slot, where the replay keeps them.
         rows: (B,) numbers of the rows, for `SlateReplayBuffer.surprised`.
+        next_slates: (B, K) int64 items shown in `next_states`; 0 where nothing was, or it is not known.
+        next_items: (B, C) int64 candidates in `next_states`, where slates name places among candidates.
     """
 
     states: Tensor
@@ -50,6 +53,8 @@ class SlateSamples(NamedTuple):
     even: Tensor
     chances: Tensor | None
     rows: Ints
+    next_slates: Tensor | None = None
+    next_items: Tensor | None = None
 
 
 class SlateReplayBuffer(BaseBuffer):
@@ -92,8 +97,10 @@ class SlateReplayBuffer(BaseBuffer):
         super().__init__(max(buffer_size // n_envs, 1), state_space(observation_space), action_space, device, n_envs)
         self.rng = np.random.default_rng(seed)
         self.n_steps, self.gamma, self.keep_chances = n_steps, gamma, keep_chances
-        rows, dim = (self.buffer_size, n_envs), state_space(observation_space).shape[0]
-        self.states = np.zeros((*rows, dim), np.float32)
+        rows, self._dim = (self.buffer_size, n_envs), state_space(observation_space).shape[0]
+        candidates = candidate_space(observation_space, action_space)
+        self._places = 0 if candidates is None else candidates.shape[0]
+        self.states = np.zeros((*rows, self._dim + self._places), np.float32)  # items below 2**24 are exact
         self.slates = np.zeros((*rows, self.action_dim), np.int32)
         self.clicked = np.full(rows, -1, np.int16)
         self.rewards = np.zeros(rows, np.float32)
@@ -112,7 +119,7 @@ class SlateReplayBuffer(BaseBuffer):
         """
         if "clicked" not in infos[0]:
             raise ValueError(f"SlateDQN learns from infos['clicked'] (slot or -1); the env gave {sorted(infos[0])}")
-        at, state = self.pos, np.asarray(state_of(obs), np.float32)
+        at, state = self.pos, self._kept(obs)
         self._break_off(state)
         for env in np.flatnonzero(self.over[at]):
             del self._last_states[at * self.n_envs + int(env)]
@@ -121,13 +128,20 @@ class SlateReplayBuffer(BaseBuffer):
         self.ended[at] = done & ~np.array([bool(info.get("TimeLimit.truncated", False)) for info in infos])
         if self.chances is not None:
             self.chances[at] = [info[CHANCES] for info in infos]
-        self._upcoming = np.array(state_of(next_obs), np.float32)
+        self._upcoming = self._kept(next_obs).copy()
         for env in np.flatnonzero(done):
             self._last_states[at * self.n_envs + int(env)] = self._upcoming[env].copy()
         if self.priorities is not None:
             self.priorities.add(at * self.n_envs + np.arange(self.n_envs))
         self.pos = (at + 1) % self.buffer_size
         self.full |= self.pos == 0
+
+    def _kept(self, observation: Any) -> NDArray[np.float32]:
+        """(E, D) states, and the candidates beside them where there are any."""
+        state = np.asarray(state_of(observation), np.float32)
+        if not self._places:
+            return state
+        return np.concatenate([state, np.asarray(observation["candidates"], np.float32)], axis=1)
 
     def _break_off(self, state: NDArray[np.float32]) -> None:
         """End the newest rows that these states do not follow: the env was reset in between."""
@@ -168,11 +182,17 @@ class SlateReplayBuffer(BaseBuffer):
         last, rewards, counted = self._walk(step, row)
         discounts = self.gamma**counted * ~self.ended[last, row]
         ones = torch.ones(len(step), device=self.device)
+        seen, after = self.states[step, row], self._after(last, row)
+        following = (last + 1) % self.buffer_size
+        unknown = self.over[last, row] | (last == (self.pos - 1) % self.buffer_size)
+        shown = np.where(unknown[:, None], 0, self._items(after, self.slates[following, row]))
         return SlateSamples(
-            states=self._told(self.states[step, row]),
-            slates=self._told(self.slates[step, row], np.int64),
+            states=self._told(seen[:, : self._dim]),
+            slates=self._told(self._items(seen, self.slates[step, row]), np.int64),
             clicked=self._told(self.clicked[step, row], np.int64),
-            next_states=self._told(self._after(last, row)),
+            next_states=self._told(after[:, : self._dim]),
+            next_slates=self._told(shown, np.int64),
+            next_items=self._told(after[:, self._dim :], np.int64) if self._places else None,
             discounts=self._told(discounts),
             rewards=self._told(rewards),
             weights=ones,
@@ -180,6 +200,10 @@ class SlateReplayBuffer(BaseBuffer):
             chances=None if self.chances is None else self._told(self.chances[step, row]),
             rows=batch_inds,
         )
+
+    def _items(self, seen: NDArray[np.float32], slates: NDArray[Any]) -> NDArray[Any]:
+        """(B, K) the items of slates, which name places among the candidates kept where there are any."""
+        return np.take_along_axis(seen[:, self._dim :], slates, 1) if self._places else slates
 
     def _walk(self, step: Ints, row: Ints) -> tuple[Ints, NDArray[np.float64], Ints]:
         """Up to n slates on from each row: the last one's step, the discounted rewards, and how many slates.

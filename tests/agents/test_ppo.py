@@ -11,6 +11,7 @@ from stable_baselines3.common.evaluation import evaluate_policy
 
 from slatewise.agents.learning import DivergedError
 from slatewise.agents.ppo import PPOConfig, SlatePPO, clipped_gain, slot_credit
+from slatewise.agents.replay import slots_clicked
 
 QUICK = PPOConfig(rollout=512, hidden=32)
 
@@ -92,8 +93,27 @@ def test_clipping_worked_out_by_hand() -> None:
 
 
 def test_credit_goes_to_the_clicked_slot() -> None:
-    credit = slot_credit(torch.tensor([3.0, -1.0]), torch.tensor([1, -1]), 2)
+    credit = slot_credit(torch.tensor([3.0, -1.0]), torch.tensor([[False, True], [False, False]]))
     torch.testing.assert_close(credit, torch.tensor([[0.0, 1.5], [0.0, -1.5]]))
+
+
+def test_credit_goes_to_every_slot_that_was_clicked() -> None:
+    credit = slot_credit(torch.tensor([3.0, -1.0]), torch.tensor([[True, True], [False, True]]))
+    torch.testing.assert_close(credit, torch.tensor([[1.5, 2.0], [-1.5, -2.0]]))
+
+
+@pytest.mark.parametrize("told", [{"clicked": 1}, {"clicks": np.array([0, 1, 0])}, {"clicked": 0, "clicks": [0, 1, 0]}])
+def test_several_clicks_of_a_slate_are_told_beside_one(told: dict[str, Any]) -> None:
+    assert slots_clicked(told, 3).tolist() == [False, True, False]
+
+
+def test_the_buffer_keeps_every_click_of_a_slate(taste_shop: Any) -> None:
+    env = taste_shop()
+    step = env.step_wait
+    env.step_wait = lambda: (lambda o, r, d, i: (o, r, d, [{"clicks": [True, False, True]} for _ in i]))(*step())
+    agent = QUICK.build(env, item_vectors=env.item_vectors).learn(100)
+    assert agent.rollout_buffer.clicked.reshape(-1, 3).all(0).tolist() == [True, False, True]
+    assert not agent.rollout_buffer.clicked.reshape(-1, 3)[:, 1].any()
 
 
 def test_a_reward_that_is_no_number_stops_training(taste_shop: Any) -> None:

@@ -63,6 +63,14 @@ def test_the_target_is_the_reward_and_the_discounted_value_of_the_best_slate(age
     assert agent._targets(transition()).item() == pytest.approx(3 + 0.5 * (2 + 3.4))
 
 
+def test_sarsa_values_the_slate_that_was_shown_and_the_best_one_where_none_was(agent: SlateDQN) -> None:
+    agent.target = "shown"
+    assert agent._targets(transition(next_slates=torch.tensor([[3, 2]]))).item() == pytest.approx(3 + 0.5 * (2 + 0.5))
+    # An empty slot draws no clicks: item 3 alone earns 4 * 0.5 / 5.
+    assert agent._targets(transition(next_slates=torch.tensor([[3, 0]]))).item() == pytest.approx(3 + 0.5 * (2 + 0.4))
+    assert agent._targets(transition(next_slates=torch.tensor([[0, 0]]))).item() == pytest.approx(3 + 0.5 * (2 + 3.4))
+
+
 def test_after_a_true_end_only_rewards_count(agent: SlateDQN) -> None:
     assert agent._targets(transition(discounts=torch.zeros(1))).item() == 3
 
@@ -78,6 +86,15 @@ def test_nothing_clicked_is_worth_something_too(agent: SlateDQN) -> None:
     assert bias is not None
     assert bias.item() == -1  # a Huber loss far off pulls at its full rate
     assert (agent.scorer.gain.table.grad == 0).all()  # type: ignore[union-attr]
+
+
+def test_a_squared_loss_pulls_as_hard_as_a_value_is_far_off(agent: SlateDQN) -> None:
+    agent.huber = 1_000.0
+    _, loss, _ = agent._losses(transition(clicked=torch.tensor([-1])), torch.tensor([9.0]))
+    loss.backward()
+    bias = agent.scorer.null.last.bias.grad
+    assert bias is not None
+    assert bias.item() == 2 - 9
 
 
 def test_the_clicked_item_alone_learns_what_came_of_it(agent: SlateDQN) -> None:
@@ -145,4 +162,6 @@ def test_what_a_config_cannot_mean_is_refused(taste_shop: Any) -> None:
         DQNConfig(choice="shopper").build(env, item_vectors=env.item_vectors)
     with pytest.raises(ValueError, match="choice"):
         DQNConfig(choice="guessed")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="target"):
+        DQNConfig(target="next")  # type: ignore[arg-type]
     assert isinstance(env.action_space, spaces.MultiDiscrete)

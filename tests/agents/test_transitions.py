@@ -7,6 +7,7 @@ import pytest
 from gymnasium import spaces
 
 from slatewise.agents.transitions import CHANCES, SlateReplayBuffer
+from slatewise.envs.spaces import SlateSpace
 
 STATES = spaces.Box(-1, 1, (2,), np.float32)
 SLATES = spaces.MultiDiscrete([9, 9, 9])
@@ -108,3 +109,26 @@ def test_a_row_costs_its_state_once_and_a_small_slate() -> None:
     buffer = SlateReplayBuffer(10_000, spaces.Box(-1, 1, (64,), np.float32), spaces.MultiDiscrete([50_001] * 10), "cpu")
     held = sum(part.nbytes for part in vars(buffer).values() if isinstance(part, np.ndarray))
     assert held / 10_000 < 64 * 4 + 10 * 4 + 20
+
+
+def test_slates_of_places_are_kept_as_the_items_they_name() -> None:
+    seen = spaces.Dict({"state": STATES, "candidates": spaces.Box(0, 50, (5,), np.int64)})  # pyright: ignore[reportArgumentType]
+    buffer = SlateReplayBuffer(10, seen, SlateSpace(4, 2, places=True), "cpu", 1, gamma=0.5)
+    candidates = np.array([[0, 11, 12, 13, 14], [0, 21, 22, 23, 24], [0, 31, 32, 33, 34]])
+    views = [{"state": np.zeros((1, 2)), "candidates": row[None]} for row in candidates]
+    for step, slate in enumerate(([3, 1], [2, 0])):
+        over = np.array([False])
+        buffer.add(views[step], views[step + 1], np.array([slate]), np.ones(1), over, [{"clicked": 0}])
+    batch = buffer._get_samples(np.array([0, 1]))
+    assert batch.states.shape == (2, 2)
+    assert batch.slates.tolist() == [[13, 11], [22, 0]]
+    assert batch.next_items is not None
+    assert batch.next_items.tolist() == candidates[1:].tolist()
+    assert batch.next_slates is not None
+    assert batch.next_slates.tolist() == [[22, 0], [0, 0]]  # what comes after the newest is not known
+
+
+def test_the_slates_that_follow_are_not_taken_from_another_shopper() -> None:
+    batch = filled(6, ends={2: True, 4: False})._get_samples(np.arange(6))
+    assert batch.next_slates is not None
+    assert batch.next_slates[:, 0].tolist() == [1, 2, 0, 4, 0, 0]

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from slatewise.agents import DQNConfig, PPOConfig, SlateDQN
+from slatewise.agents import DQNConfig, LearnedPolicy, PPOConfig, SlateDQN
 from slatewise.agents.plackett_luce import PlackettLuce, seeded, slot_log_probs
 from slatewise.encoders import MeanEncoder
 from slatewise.envs.sb3 import SB3Bridge
@@ -27,13 +27,46 @@ def shop_of(shopper: Any, k: int, **settings: Any) -> tuple[SB3Bridge, torch.Ten
 # Slates that name places, read as items
 
 
-@pytest.mark.parametrize("config", [QUICK_PPO, DQNConfig()])
-def test_slates_by_place_are_refused_by_learners_that_rank_items(config: Any) -> None:
+def test_slates_by_place_are_refused_by_learners_that_rank_items() -> None:
     env, vectors = shop_of(OneFavouriteShopper(6, (4,)), 2, candidates=6)  # as many places as items: shapes fit
     with pytest.raises(ValueError, match="make the env with actions='items'"):
-        config.build(env, item_vectors=vectors)
+        QUICK_PPO.build(env, item_vectors=vectors)
     env, vectors = shop_of(OneFavouriteShopper(6, (4,)), 2, candidates=6, actions="items", observation="state")
-    config.build(env, item_vectors=vectors)
+    QUICK_PPO.build(env, item_vectors=vectors)
+
+
+def test_slateq_shows_the_favourite_by_its_place_among_the_candidates(tmp_path: Any) -> None:
+    env, vectors = shop_of(OneFavouriteShopper(12, (4, 9)), 2, candidates=8)
+    config = DQNConfig(learning_starts=300, batch_size=128, hidden=32, learning_rate=2e-3)
+    agent = config.build(env, item_vectors=vectors, seed=0).learn(3_000)
+    seen: Any = env.reset()
+    shown = np.take_along_axis(seen["candidates"], agent.predict(seen, deterministic=True)[0], 1)
+    assert (np.isin(shown, (4, 9)).sum(1) >= 1).all()  # places differ from row to row, and so do the favourites
+    batch = agent.replay_buffer.sample(500)
+    assert batch.next_items is not None
+    taken = batch.slates[torch.arange(500), batch.clicked.clamp(min=0)][batch.clicked >= 0]
+    assert set(taken.tolist()) <= {4, 9}  # items, no longer places
+    agent.save(tmp_path / "agent.zip")
+    again = SlateDQN.load(tmp_path / "agent.zip").predict(seen, deterministic=True)[0]
+    assert (again == agent.predict(seen, deterministic=True)[0]).all()
+
+
+def test_an_env_of_places_that_shows_no_candidates_is_refused() -> None:
+    env, vectors = shop_of(OneFavouriteShopper(6, (4,)), 2, candidates=6)
+    bridge = SB3Bridge(env.env, parts=["state"])
+    with pytest.raises(ValueError, match="'candidates'"):
+        DQNConfig().build(bridge, item_vectors=vectors)
+
+
+# A policy taken out of a training that stops it
+
+
+def test_a_learner_goes_on_learning_after_a_policy_was_made_of_it(taste_shop: Any) -> None:
+    env = taste_shop()
+    agent = QUICK_PPO.build(env, item_vectors=env.item_vectors).learn(512)
+    before = LearnedPolicy(agent.scorer).scores(env.states)
+    agent.learn(512)
+    assert np.abs(LearnedPolicy(agent.scorer).scores(env.states) - before).max() > 1e-3
 
 
 # A bonus that does nothing
