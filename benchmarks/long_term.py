@@ -13,8 +13,7 @@ question is what learning can win, not what fitted shoppers are worth.
   is chosen on validation shoppers, for each mechanism; so it may lean to what pays later, if by a fixed weight.
   `myopic in the reward` is not chosen: it maximises what this slate is paid.
 - The agents see what the tokens of the visit tell (`RecallEncoder` over words of titles, categories and prices), and
-  nothing of the hidden state. `discount 0` is the same network, trained alike, that looks no further than the slate
-  (the first three seeds).
+  nothing of the hidden state. `discount 0` is the same network, trained alike, that looks no further than the slate.
 
 Intervals, 95 %, are over training seeds and test shoppers, whom all policies meet with the same luck. A share of the
 headroom is what an agent takes of what lies between myopic and bound.
@@ -60,8 +59,6 @@ AGENTS: dict[str, Any] = {
     "slate_ppo": PPOConfig(gamma=0.95, gae_lambda=0.5),
 }
 """The same everywhere; tuned on validation shoppers, one training each, with patience, complements, and nothing on."""
-CONTROLS = 3
-"""Trainings of a control with discount 0 at most."""
 VALIDATION, TEST = 7_000, 10_000  # seeds of the shoppers
 Policies = dict[str, Any]
 
@@ -153,7 +150,7 @@ def studied(name: str, mechanism: Mechanism, args: argparse.Namespace, bar: Prog
     controls = {f"{agent}, discount 0": replace(config, gamma=0.0) for agent, config in AGENTS.items()}
     for label, config in {**AGENTS, **controls}.items():
         steps = 4_096 if args.quick else STEPS[label.split(",")[0]]
-        seeds = args.seeds[:CONTROLS] if label in controls else args.seeds
+        seeds = args.seeds[: args.controls] if label in controls else args.seeds
         task = bar.add_task(f"{name}: {label}", total=len(seeds) * steps)
         folder = args.keep / name / label.replace(", ", "-").replace(" ", "-")
         how = {"folder": folder, "seeds": seeds, "steps": steps, "told": partial(_told, bar, task)}
@@ -242,6 +239,9 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a short version of the same measurement")
     parser.add_argument("--mechanism", action="append", choices=list(MECHANISMS), help="once or more; all")
     parser.add_argument("--seeds", type=int, nargs="+", help="of the trainings; 0 to 4, with --quick 0 and 1")
+    parser.add_argument(
+        "--controls", type=int, default=3, help="trainings of a learner with discount 0, of these seeds"
+    )
     parser.add_argument("--keep", type=Path, help="folder that keeps trainings; otherwise they are thrown away")
     parser.add_argument("--pictures", type=Path, help="folder for pictures of learning and of what policies show")
     args = parser.parse_args()
