@@ -141,7 +141,7 @@ def studied(name: str, mechanism: Mechanism, args: argparse.Namespace, bar: Prog
     """All figures of one mechanism, and what its pictures show."""
     truth, began = mechanism.truth(), time.monotonic()
     encoder = eyes(truth)
-    validation, test = (100, 200) if args.quick else (1_000, 2_000)
+    validation, test = args.shoppers // 2, args.shoppers
     plan = mechanism.plan(truth, mechanism.reward)
     chosen, myopic, tried = best_myopic(mechanism, truth, encoder, validation)
     policies: Policies = {"bound": plan, "myopic": myopic}
@@ -160,7 +160,7 @@ def studied(name: str, mechanism: Mechanism, args: argparse.Namespace, bar: Prog
     outcomes, diaries = judged(policies, mechanism, truth, encoder, test, TEST)
     found = find(outcomes, references=["myopic", "bound", *(f"{agent}, discount 0" for agent in AGENTS)])
     figures = shown(name, mechanism, outcomes, found)
-    lines = {one: behaviour(name, truth, diaries[one]) for one in ("bound", "myopic", *AGENTS)}
+    lines = {one: behaviour(name, truth, diaries[one]) for one in ("bound", "myopic", "myopic in the reward", *AGENTS)}
     return figures | {
         "myopic_chosen": chosen,
         "myopic_tried": tried,
@@ -239,13 +239,13 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a short version of the same measurement")
     parser.add_argument("--mechanism", action="append", choices=list(MECHANISMS), help="once or more; all")
     parser.add_argument("--seeds", type=int, nargs="+", help="of the trainings; 0 to 4, with --quick 0 and 1")
-    parser.add_argument(
-        "--controls", type=int, default=3, help="trainings of a learner with discount 0, of these seeds"
-    )
+    parser.add_argument("--controls", type=int, default=3, help="trainings of each learner with discount 0")
+    parser.add_argument("--shoppers", type=int, help="of the test, 2,000, with --quick 200; half as many validate")
     parser.add_argument("--keep", type=Path, help="folder that keeps trainings; otherwise they are thrown away")
     parser.add_argument("--pictures", type=Path, help="folder for pictures of learning and of what policies show")
     args = parser.parse_args()
     args.seeds = args.seeds or ([0, 1] if args.quick else [0, 1, 2, 3, 4])
+    args.shoppers = args.shoppers or (200 if args.quick else 2_000)
     torch.set_num_threads(1)
     began, found = time.monotonic(), {}
     columns = TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn()

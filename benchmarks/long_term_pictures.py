@@ -17,6 +17,8 @@ from slatewise.simulators import KnownTruthShopper
 
 SHOWN = 15
 """Slates of an episode that are drawn; later ones are reached by few."""
+TOGETHER = 5
+"""Rows of a learning curve that make one point."""
 MEASURES = {
     "off": "Mean allure of the items shown",
     "patience": "Mean allure of the items shown",
@@ -27,8 +29,16 @@ MEASURES = {
 
 
 def read_curves(folder: Path) -> pd.DataFrame:
-    """Learning curves of the seeds: `timesteps`, and mean, least and most of `reward` over seeds."""
-    parts = [pd.read_csv(path) for path in sorted(folder.glob("seed-*/curve.csv"))]
+    """Learning curves of the seeds: `timesteps`, and mean, least and most of `reward` over seeds.
+
+    A row of a file is a handful of episodes, mostly luck; a point here is the mean of `TOGETHER` rows.
+    """
+    parts = []
+    for path in sorted(folder.glob("seed-*/curve.csv")):
+        rows = pd.read_csv(path)
+        rows = rows[rows["timesteps"].diff().fillna(rows["timesteps"]) >= rows["timesteps"].iloc[0] / 2]  # whole rows
+        together = rows.groupby(np.arange(len(rows)) // TOGETHER)
+        parts.append(pd.DataFrame({"timesteps": together["timesteps"].max(), "reward": together["reward"].mean()}))
     whole = pd.concat(parts).groupby("timesteps")["reward"]
     return pd.DataFrame({"reward": whole.mean(), "least": whole.min(), "most": whole.max()}).reset_index()
 
