@@ -147,9 +147,10 @@ def studied(name: str, mechanism: Mechanism, args: argparse.Namespace, bar: Prog
     policies: Policies = {"bound": plan, "myopic": myopic}
     policies["myopic in the reward"] = MixPolicy(truth, K, replace(mechanism.reward, returned=0.0))
     curves: dict[str, pd.DataFrame] = {}
-    controls = {f"{agent}, discount 0": replace(config, gamma=0.0) for agent, config in AGENTS.items()}
-    for label, config in {**AGENTS, **controls}.items():
-        steps = 4_096 if args.quick else STEPS[label.split(",")[0]]
+    agents = {agent: AGENTS[agent] for agent in args.agent or AGENTS}
+    controls = {f"{agent}, discount 0": replace(config, gamma=0.0) for agent, config in agents.items()}
+    for label, config in {**agents, **controls}.items():
+        steps = 4_096 if args.quick else round(args.longer * STEPS[label.split(",")[0]])
         seeds = args.seeds[: args.controls] if label in controls else args.seeds
         task = bar.add_task(f"{name}: {label}", total=len(seeds) * steps)
         folder = args.keep / name / label.replace(", ", "-").replace(" ", "-")
@@ -158,9 +159,9 @@ def studied(name: str, mechanism: Mechanism, args: argparse.Namespace, bar: Prog
         bar.update(task, completed=len(seeds) * steps)
         curves[label] = read_curves(folder)
     outcomes, diaries = judged(policies, mechanism, truth, encoder, test, TEST)
-    found = find(outcomes, references=["myopic", "bound", *(f"{agent}, discount 0" for agent in AGENTS)])
+    found = find(outcomes, references=["myopic", "bound", *controls])
     figures = shown(name, mechanism, outcomes, found)
-    lines = {one: behaviour(name, truth, diaries[one]) for one in ("bound", "myopic", "myopic in the reward", *AGENTS)}
+    lines = {one: behaviour(name, truth, diaries[one]) for one in ("bound", "myopic", "myopic in the reward", *agents)}
     return figures | {
         "myopic_chosen": chosen,
         "myopic_tried": tried,
@@ -184,7 +185,8 @@ def shown(name: str, mechanism: Mechanism, outcomes: Outcomes, found: Any) -> di
     for metric in ("slates", "ctr"):
         for row in summary[summary["metric"] == metric].to_dict("records"):
             told[row["policy"]][metric] = round(row["mean"], 4)
-    wanted = [(one, "myopic") for one in ("bound", *AGENTS)] + [(one, f"{one}, discount 0") for one in AGENTS]
+    agents = [one for one in AGENTS if one in told]
+    wanted = [(one, "myopic") for one in ("bound", *agents)] + [(one, f"{one}, discount 0") for one in agents]
     columns = ["difference", "low", "high", "share", "share_low", "share_high", "p_adjusted"]
     pairs = {(row["policy"], row["reference"]): row for row in found.comparisons.to_dict("records")}
     differences = {
@@ -196,7 +198,7 @@ def shown(name: str, mechanism: Mechanism, outcomes: Outcomes, found: Any) -> di
     table = pd.DataFrame(told).T
     print(table.astype(float).round(3).to_string())
     print(pd.DataFrame(differences).T.astype(float).round(4).to_string())
-    print(f"bound over myopic {100 * headroom:.1f} %; share taken:", {one: taken[one] for one in AGENTS}, flush=True)
+    print(f"bound over myopic {100 * headroom:.1f} %; share taken:", taken, flush=True)
     return told | {"differences": differences, "headroom": headroom, "share_of_headroom": taken}
 
 
@@ -207,7 +209,7 @@ def shares(outcomes: Outcomes) -> dict[str, dict[str, float]]:
     room = bound.value[0] - myopic.value[0]
     rooms = bound.draws[:, 0] - myopic.draws[:, 0]
     told = {}
-    for agent in AGENTS:
+    for agent in [one for one in AGENTS if one in found]:
         if np.quantile(rooms, 0.025) <= 0:
             told[agent] = {"value": float("nan"), "low": float("nan"), "high": float("nan")}
             continue
@@ -223,7 +225,7 @@ def verdicts(mechanisms: dict[str, Any]) -> dict[str, dict[str, Any]]:
     told: dict[str, dict[str, Any]] = {}
     for name, one in mechanisms.items():
         told[name] = {}
-        for agent in AGENTS:
+        for agent in one["share_of_headroom"]:
             less = one["differences"][f"{agent} less myopic"]
             if one["headroom"] < 0.05:
                 told[name][agent] = {"within_2_percent": abs(less["share"]) <= 0.02}
@@ -239,6 +241,8 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a short version of the same measurement")
     parser.add_argument("--mechanism", action="append", choices=list(MECHANISMS), help="once or more; all")
     parser.add_argument("--seeds", type=int, nargs="+", help="of the trainings; 0 to 4, with --quick 0 and 1")
+    parser.add_argument("--agent", action="append", choices=list(AGENTS), help="once or more; all")
+    parser.add_argument("--longer", type=float, default=1.0, help="how many times as long to train")
     parser.add_argument("--controls", type=int, default=3, help="trainings of each learner with discount 0")
     parser.add_argument("--shoppers", type=int, help="of the test, 2,000, with --quick 200; half as many validate")
     parser.add_argument("--keep", type=Path, help="folder that keeps trainings; otherwise they are thrown away")
@@ -268,7 +272,7 @@ def main() -> None:
                 "benchmark": "long_term",
                 "quick": args.quick,
                 "seeds": args.seeds,
-                "steps": STEPS,
+                "steps": {agent: round(args.longer * steps) for agent, steps in STEPS.items()},
                 "agents": {name: config.to_dict() for name, config in AGENTS.items()},
                 "common": SAME,
                 "mechanisms": found,

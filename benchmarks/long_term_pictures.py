@@ -23,7 +23,7 @@ MEASURES = {
     "off": "Mean allure of the items shown",
     "patience": "Mean allure of the items shown",
     "satiation": "Share of the slots filled from the category shown most",
-    "complements": "Share of the slots that go with something clicked before",
+    "complements": "Mean price of the items shown",
     "return_visits": "Mean allure of the items shown",
 }
 
@@ -45,45 +45,24 @@ def read_curves(folder: Path) -> pd.DataFrame:
 
 def behaviour(mechanism: str, truth: KnownTruthShopper, diary: Diary) -> list[float]:
     """What `MEASURES` says of the first, second, ... slate of an episode; means over the shoppers still there."""
-    who, slate, clicked = (np.concatenate(column) for column in (diary.who, diary.slate, diary.clicked))
+    who, slate = np.concatenate(diary.who), np.concatenate(diary.slate)
     order = np.argsort(who, kind="stable")
-    who, slate, clicked = who[order], slate[order], clicked[order]
+    who, slate = who[order], slate[order]
     first = np.flatnonzero(np.append(True, who[1:] != who[:-1]))
     turn = np.arange(len(who)) - np.repeat(first, np.diff(np.append(first, len(who))))
-    measured = measure(mechanism, truth, slate, clicked, turn)
+    measured = measure(mechanism, truth, slate)
     return [round(float(measured[turn == at].mean()), 4) for at in range(SHOWN) if (turn == at).sum() >= 20]
 
 
-def measure(
-    mechanism: str,
-    truth: KnownTruthShopper,
-    slate: NDArray[np.int64],
-    clicked: NDArray[np.int64],
-    turn: NDArray[np.int64],
-) -> NDArray[np.float64]:
-    """(T,) what `MEASURES` says of each slate.
-
-    Args:
-        mechanism: its name.
-        truth: whose shop it is.
-        slate: (T, K).
-        clicked: (T,) slot, -1 for none.
-        turn: (T,) number of the slate in its episode, from 0.
-    """
+def measure(mechanism: str, truth: KnownTruthShopper, slate: NDArray[np.int64]) -> NDArray[np.float64]:
+    """(T,) what `MEASURES` says of slates (T, K)."""
     shop = truth.shop
-    category = shop.category[slate]
     if mechanism == "satiation":
+        category = shop.category[slate]
         counts = np.stack([(category == one).sum(1) for one in range(shop.config.n_categories)], 1)
         return counts.max(1) / slate.shape[1]
     if mechanism == "complements":
-        goes = shop.companions > 0  # (C, C) row: what was clicked
-        told, wanted = np.zeros(len(slate)), np.zeros(len(goes), bool)
-        for row in range(len(slate)):
-            wanted = wanted & (turn[row] > 0)
-            told[row] = wanted[category[row]].mean()
-            if clicked[row] >= 0:
-                wanted = wanted | goes[category[row, clicked[row]]]
-        return told
+        return truth.prices.numpy()[slate].mean(1).astype(np.float64)
     return shop.allure[slate].mean(1).astype(np.float64)
 
 

@@ -122,16 +122,11 @@ def test_shares_and_verdicts_follow_from_what_was_earned(benchmark_module: Load)
 
 def test_what_policies_show_is_told_by_the_slate_of_the_episode(benchmark_module: Load) -> None:
     pictures = benchmark_module("long_term_pictures")
-    shop = SimpleNamespace(
-        category=np.array([0, 0, 0, 1, 1]),
-        companions=np.array([[0.0, 1.0], [0.0, 0.0]]),
-        config=SimpleNamespace(n_categories=2),
-    )
-    truth: Any = SimpleNamespace(shop=shop)
+    shop = SimpleNamespace(category=np.array([0, 0, 0, 1, 1]), config=SimpleNamespace(n_categories=2))
+    truth: Any = SimpleNamespace(shop=shop, prices=torch.tensor([0.0, 1.0, 3.0, 5.0, 9.0]))
     diary = Diary(20)
-    for slate, clicked in (([1, 2], 0), ([1, 3], -1), ([3, 4], -1)):
+    for slate in ([1, 2], [1, 3], [3, 4]):
         diary.who.append(np.arange(20))
         diary.slate.append(np.tile(slate, (20, 1)))
-        diary.clicked.append(np.full(20, clicked))
-    assert pictures.behaviour("complements", truth, diary) == [0.0, 0.5, 1.0]
+    assert pictures.behaviour("complements", truth, diary) == [2.0, 3.0, 7.0]
     assert pictures.behaviour("satiation", truth, diary) == [1.0, 0.5, 1.0]
