@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from .lora import FineTuneConfig, fine_tune_text
     from .mean import MeanEncoder
     from .pretrain import PretrainConfig
+    from .recall import RecallEncoder
     from .session import ShopSessionConfig, ShopSessionModel
     from .state import Memory, StateEncoder
     from .text import TextEncoder
@@ -22,6 +23,7 @@ _HOME = {
     "MeanEncoder": "mean",
     "Memory": "state",
     "PretrainConfig": "pretrain",
+    "RecallEncoder": "recall",
     "ShopSessionConfig": "session",
     "ShopSessionModel": "session",
     "StateEncoder": "state",
@@ -36,6 +38,7 @@ __all__ = [
     "MeanEncoder",
     "Memory",
     "PretrainConfig",
+    "RecallEncoder",
     "ShopSessionConfig",
     "ShopSessionModel",
     "StateEncoder",

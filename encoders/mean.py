@@ -62,11 +62,14 @@ class MeanEncoder:
         self._weights = weights
 
     @classmethod
-    def from_catalogue(cls, catalogue: Catalogue, dim: int = 32, *, seed: int = 0, decay: float = 0.8) -> "MeanEncoder":
+    def from_catalogue(
+        cls, catalogue: Catalogue, dim: int = 32, *, seed: int = 0, decay: float = 0.8, words: float = 0.0
+    ) -> "MeanEncoder":
         """An encoder whose item vectors tell category, brand and price apart, with no pretrained model.
 
         Each category, brand and tenth of the price range gets a random direction of signs; an item is the sum of its
-        three, plus a little of its own, so that no two items are the same.
+        three, plus a little of its own, so that no two items are the same. With `words` above 0, every word of the
+        titles gets one too, and an item gains `words` times the sum of its own: vectors then tell what titles say.
 
         Source: random projection with signs, Achlioptas, "Database-friendly random projections", JCSS 2003.
         """
@@ -78,6 +81,11 @@ class MeanEncoder:
             _, code = np.unique(np.asarray(labels).astype(str), return_inverse=True)
             vectors += weight * rng.choice([-1.0, 1.0], size=(code.max(initial=0) + 1, dim))[code]
         vectors += 0.3 * rng.choice([-1.0, 1.0], size=(n, dim))
+        if words:
+            texts = [str(text).lower().replace(",", " ").split() for text in frame["text"]]
+            known = {word: number for number, word in enumerate(sorted({word for text in texts for word in text}))}
+            direction = rng.choice([-1.0, 1.0], size=(len(known), dim))
+            vectors += words * np.stack([direction[[known[word] for word in text]].sum(0) for text in texts])
         return cls(torch.from_numpy(np.vstack([np.zeros((1, dim)), vectors]).astype(np.float32)), decay)
 
     def start(self, rows: int) -> MeanMemory:
