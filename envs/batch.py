@@ -110,6 +110,7 @@ class ShopBatch:
         self.shopper_seeds = np.zeros(rows, np.int64)
         self.last: Turn | None = None
         self._encoder_device = encoder.item_vectors.device
+        self._moved = not self._encoder_device.type == shopper.device.type == "cpu"
         limits = settings.max_visits, settings.max_days, settings.day_discount
         self.visits = Visits(rows, shopper, *limits) if settings.visits else None
         self._nobody = Return.never(rows, shopper.device)
@@ -202,8 +203,9 @@ class ShopBatch:
     ) -> Any:
         if recent is not None:
             recent.add(items, events, numpy_of(gaps), None if slate is None else numpy_of(slate))
-        to = self._encoder_device
-        token = torch.from_numpy(items).to(to), torch.from_numpy(events).to(to), gaps.to(to)
+        token = torch.from_numpy(items), torch.from_numpy(events), gaps
+        if self._moved:
+            token = tuple(column.to(self._encoder_device) for column in token)
         if slate is None or self.search is None or not self.search.reads:
             return self.encoder.step(memory, *token)
         read: Any = self.encoder  # each slate answers the search
@@ -225,17 +227,18 @@ class ShopBatch:
         response, here.state = self.shopper.respond(here.state, slate)
         figures, items, events = figures_of(slate, response)
         here.memory = self._append(here.memory, here.recent, items, events, gap, slate)
-        left, happened = numpy_of(response.left), bool(figures["clicked_item"].any())
+        left, happened = numpy_of(response.left).copy(), bool(figures["clicked_item"].any())
         self.slates += 1
         if "context" in self.parts:
             self._idle = np.where(figures["clicked"] < 0, self._idle + 1, 0)
         if happened:
             self.totals.add(figures)
         figures |= self.totals.told()
-        back = self._nobody if self.visits is None else self.visits.after(here.state, response)
-        came = numpy_of(back.came)
-        terminated = left & ~came
-        truncated = ((self.slates >= self.max_slates) | back.late) & ~terminated
+        back, terminated, late = self._nobody, left, self.slates >= self.max_slates
+        if self.visits is not None:
+            back = self.visits.after(here.state, response)
+            terminated, late = left & ~numpy_of(back.came), late | back.late
+        truncated = late & ~terminated
         rewards = np.zeros(self.rows)
         if happened or not self._by_clicks:
             rewards = paid(self.reward, SlateOutcome(slate, response, back.came, back.days))
@@ -244,6 +247,7 @@ class ShopBatch:
             rewards = rewards - self.doubt.price * doubt
         if self.visits is not None:
             rewards = rewards * self.visits.worth
+            came = numpy_of(back.came)
             figures |= {"returned": came, "days_away": numpy_of(back.days), "discount": self.visits.worth}
             self._pause = self._pause * torch.from_numpy(items == 0).to(self._pause.device)
             self._come_again(np.flatnonzero(came), numpy_of(back.days))
