@@ -7,9 +7,10 @@
 Steps a native batch with random slates or, with --agent, with those of a policy that reads the observations. Every few
 seconds it reads the process's resident memory; after the warm-up, a tenth of the time, a line is fitted through the
 readings, and its slope is told with a 95 % interval (moving-block bootstrap of the residuals, for neighbouring readings
-go together); memory is flat where the interval's upper end is below a MiB a minute. Observations and rewards of every
-step are checked to be finite and inside their space. At the end, the first steps are run anew and must be the same to
-the bit. The last line is one JSON object; the exit code is 1 where something fails.
+go together); memory is flat where the interval's upper end is below a MiB a minute. The slope of the second half is
+told beside it: what fills up slowly levels off, and a leak does not. Observations and rewards of every step are checked
+to be finite and inside their space. At the end, the first steps are run anew, in this process and in another, and must
+be the same to the bit. The last line is one JSON object; the exit code is 1 where something fails.
 """
 
 import argparse
@@ -17,6 +18,7 @@ import hashlib
 import json
 import os
 import statistics
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -92,6 +94,13 @@ def fingerprint(make: Callable[[], Shop]) -> tuple[Shop, str]:
     return shop, told.hexdigest()
 
 
+def told_elsewhere(rows: int, observation: str, agent: bool) -> str:
+    """The hash of `fingerprint` as another process has it."""
+    command = [sys.executable, __file__, "--fingerprint", "--batch", str(rows), "--observation", observation]
+    command += ["--agent"] if agent else []
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1]
+
+
 def slope(minutes: NDArray[np.float64], mib: NDArray[np.float64]) -> tuple[float, float, float]:
     """MiB a minute by least squares, and a 95 % interval by a moving-block bootstrap of the residuals."""
     if len(minutes) < 10:
@@ -128,9 +137,10 @@ def run(minutes: float, rows: int, observation: str, agent: bool) -> dict[str, A
     used = time.process_time() - cpu
     at, mib = np.array(readings).T if readings else (np.zeros(0), np.zeros(0))
     warm = at > 6 * minutes  # the first tenth, in seconds
-    growth = slope(at[warm] / 60, mib[warm])
+    late = at > 30 * minutes
+    growth, later = (slope(at[some] / 60, mib[some]) for some in (warm, late))
     held = mib[warm][0], mib[-1], mib.max()
-    again = fingerprint(make)[1]
+    again, elsewhere = fingerprint(make)[1], told_elsewhere(rows, observation, agent)
     return {
         "minutes": round((time.monotonic() - began) / 60, 2),
         "batch": rows,
@@ -146,12 +156,18 @@ def run(minutes: float, rows: int, observation: str, agent: bool) -> dict[str, A
             "per_cpu_second": round(shop.steps * rows / used),
         },
         "rss_mib": dict(zip(("start", "end", "peak"), (round(float(one), 1) for one in held), strict=True)),
-        "rss_mib_per_minute": dict(zip(("slope", "low", "high"), (round(one, 4) for one in growth), strict=True)),
+        "rss_mib_per_minute": _named(growth),
+        "rss_mib_per_minute_second_half": _named(later),
         "readings": len(readings),
         "finite": True,
         "same_seed_same_trajectory": first == again,
+        "same_in_another_process": first == elsewhere,
         "memory_flat": growth[2] < LEAK,
     }
+
+
+def _named(growth: tuple[float, float, float]) -> dict[str, float]:
+    return dict(zip(("slope", "low", "high"), (round(one, 4) for one in growth), strict=True))
 
 
 def main() -> None:
@@ -161,16 +177,24 @@ def main() -> None:
     parser.add_argument("--observation", choices=["state", "history"], default="state")
     parser.add_argument("--agent", action="store_true", help="slates of a policy that reads the observations")
     parser.add_argument("--quick", action="store_true", help="one minute")
+    parser.add_argument("--fingerprint", action="store_true", help="print the hash of the first steps, and end")
     args = parser.parse_args()
+    if args.fingerprint:
+        print(fingerprint(lambda: Shop(args.batch, args.observation, args.agent))[1])
+        return
     found = run(1.0 if args.quick else args.minutes, args.batch, args.observation, args.agent)
-    growth, memory, speed = found["rss_mib_per_minute"], found["rss_mib"], found["slates_per_second"]
+    growth, later = found["rss_mib_per_minute"], found["rss_mib_per_minute_second_half"]
+    memory, speed = found["rss_mib"], found["slates_per_second"]
+    same = found["same_seed_same_trajectory"], found["same_in_another_process"]
     print(f"slates          {found['slates']:,} in {found['minutes']} minutes, {found['episodes']:,} episodes")
     print(f"slates a second {speed['median']:,} (tenths {speed['low']:,} to {speed['high']:,})")
     print(f"memory          {memory['start']} MiB after the warm-up, {memory['end']} MiB at the end")
     print(f"growth          {growth['slope']} MiB a minute [{growth['low']}, {growth['high']}]")
-    print(f"same seed       {'the same trajectory' if found['same_seed_same_trajectory'] else 'ANOTHER TRAJECTORY'}")
+    print(f"  second half   {later['slope']} MiB a minute [{later['low']}, {later['high']}]")
+    for where, well in zip(("same seed", "elsewhere"), same, strict=True):
+        print(f"{where:<16}{'the same trajectory' if well else 'ANOTHER TRAJECTORY'}")
     print(json.dumps({"benchmark": "soak", "seed": SEED, **found, "machine": describe()}))
-    if not (found["same_seed_same_trajectory"] and found["memory_flat"]):
+    if not (all(same) and found["memory_flat"]):
         sys.exit(1)
 
 

@@ -302,13 +302,18 @@ def line(row: dict[str, Any]) -> str:
 
 
 def slopes(args: argparse.Namespace) -> dict[str, Any]:
-    """Processor microseconds a shopper-step by catalogue size and by history length, and the slope on log scales."""
+    """Processor microseconds a shopper-step by catalogue size and by history length, and the slope on log scales.
+
+    `catalogue` is a slate shown, and read by the agent's encoder; `scoring` is what an agent adds that ranks all items.
+    """
     rows, found = 256, {}
-    works: dict[str, dict[int, Work]] = {"catalogue": {}, "history": {}}
+    works: dict[str, dict[int, Work]] = {"catalogue": {}, "scoring": {}, "history": {}}
     for n_items in SIZES:
         shop = make_shop(n_items, args.seed)
         slates = make_slates(n_items, rows, args.seed)
-        works["catalogue"][n_items] = Shop(KnownTruthShopper(shop), make_encoder(shop, args.seed), slates, args.seed).go
+        encoder = make_encoder(shop, args.seed)
+        works["catalogue"][n_items] = Shop(KnownTruthShopper(shop), encoder, slates, args.seed).go
+        works["scoring"][n_items] = _scoring(encoder, rows)
     shop = make_shop(SIZES[0], args.seed)
     for length in LENGTHS:
         works["history"][length] = _reading(make_encoder(shop, args.seed), length, rows, args.seed)
@@ -324,6 +329,18 @@ def slopes(args: argparse.Namespace) -> dict[str, Any]:
         slope, interval = median_interval(each_round, args.seed)
         found[by] = {"microseconds": cost, "slope": slope, "interval": interval}
     return found
+
+
+def _scoring(encoder: ShopSessionModel, rows: int) -> Work:
+    """An encoder's scores of its whole catalogue."""
+    states = encoder.item_vectors[1 : rows + 1]
+
+    @torch.no_grad()
+    def work(steps: int) -> None:
+        for _ in range(steps):
+            encoder.scores(states)
+
+    return work
 
 
 def _reading(encoder: ShopSessionModel, length: int, rows: int, seed: int) -> Work:
@@ -348,13 +365,24 @@ def draw(found: dict[str, Any], path: Path) -> None:
     mpl.use("Agg")
     from matplotlib import pyplot as plt
 
-    figure, axes = plt.subplots(1, 2, figsize=(9, 3.5), sharey=True, layout="constrained")
-    words = {"catalogue": "items in the catalogue", "history": "tokens in the history (encoder's step)"}
-    for axis, (by, one) in zip(axes, found.items(), strict=True):
-        axis.plot(list(one["microseconds"]), list(one["microseconds"].values()), marker="o")
-        axis.set(xscale="log", xlabel=words[by], title=f"slope {one['slope']:.2f}", ylim=(0, None))
-    axes[0].set_ylabel("processor µs a shopper-step")
+    figure, axes = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
+    words = {"catalogue": "a slate shown and read", "scoring": "ranking all items", "history": "a token read"}
+    for by, one in found.items():
+        axis, (low, high) = axes[int(by == "history")], one["interval"]
+        told = f"{words[by]}: slope {one['slope']:.2f} [{low:.2f}, {high:.2f}]"
+        axis.plot(list(one["microseconds"]), list(one["microseconds"].values()), marker="o", label=told)
+    axes[0].set(xscale="log", yscale="log", xlabel="items in the catalogue", ylabel="processor µs a shopper-step")
+    axes[1].set(xscale="log", xlabel="tokens in the history", ylabel="processor µs a shopper-step")
+    for axis, name in ((axes[0], "catalogue"), (axes[1], "history")):
+        sizes = list(found[name]["microseconds"])
+        axis.set_xticks(sizes, [f"{size:,}" for size in sizes])
+        axis.minorticks_off()
+        axis.legend(loc="lower right" if name == "history" else "upper left", frameon=False, fontsize="small")
+    low, high = axes[0].get_ylim()
+    axes[0].set_ylim(low / 2, high * 4)  # room for the legend
+    axes[1].set_ylim(0, 1.2 * max(found["history"]["microseconds"].values()))
     figure.savefig(path, dpi=150)
+    plt.close(figure)
 
 
 def start_peers(n_items: int, args: argparse.Namespace) -> tuple[dict[str, Process], dict[str, str]]:
@@ -440,7 +468,8 @@ def main() -> None:
     for by, one in grown.items():
         costs = ", ".join(f"{cost:.1f} at {size:,}" for size, cost in one["microseconds"].items())
         low, high = one["interval"]
-        print(f"cost by {by}, processor µs a shopper-step: {costs}; slope {one['slope']:.3f} [{low:.3f}, {high:.3f}]")
+        name = "scoring by catalogue" if by == "scoring" else f"cost by {by}"
+        print(f"{name}, processor µs a shopper-step: {costs}; slope {one['slope']:.3f} [{low:.3f}, {high:.3f}]")
     for name, why in missing.items():
         print(f"left out: {name}, {why}")
     peers_told = {

@@ -60,6 +60,10 @@ class MeanEncoder:
         weights = torch.ones(N_EVENTS, device=unit.device)
         weights[[Event.IMPRESSION, Event.UNCART]] = IGNORED_WEIGHT
         self._weights = weights
+        # For `step`, which on a few rows takes the longer the more calls it makes: what is kept when an item comes.
+        self._kept = torch.full((len(unit), 1), decay, device=unit.device)
+        self._kept[0] = 1.0
+        self._by_event, self._least = weights.unsqueeze(1), torch.tensor(1e-12, device=unit.device)
 
     @classmethod
     def from_catalogue(
@@ -96,10 +100,10 @@ class MeanEncoder:
     def step(self, memory: MeanMemory, items: Tensor, events: Tensor, gaps: Tensor) -> MeanMemory:
         """Append one token to each row; a row whose item is 0 is left exactly as it was. Gaps are not read."""
         del gaps
-        active = items[:, None] > 0
-        total = self.decay * memory.total + self._weights[events][:, None] * self.item_vectors[items]
-        memory.total = torch.where(active, total, memory.total)
-        memory.state = torch.where(active, F.normalize(memory.total, dim=1), memory.state)
+        new = self._by_event.index_select(0, events) * self.item_vectors.index_select(0, items)
+        memory.total = new.add_(self._kept.index_select(0, items).mul(memory.total))  # item 0 adds nothing
+        length = torch.linalg.vector_norm(memory.total, dim=1, keepdim=True)
+        memory.state = memory.total / torch.maximum(length, self._least)  # as `F.normalize`
         return memory
 
     def encode(self, items: Tensor, events: Tensor, gaps: Tensor, lengths: Tensor) -> Tensor:

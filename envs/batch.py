@@ -3,7 +3,6 @@
 Shapes: B rows (shoppers), n some of them, K slots, T tokens, H tokens kept in a history, N items, D state width.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,18 +18,17 @@ from ..simulators.known_truth_state import first_visit
 from ..simulators.shopper import Response, Shopper
 from .context import context
 from .doubt import Doubt
+from .figures import Bools, Ints, Totals, figures_of, numpy_of, within_one
 from .observations import parts_of, space_of
 from .recent import Recent
-from .rewards import SlateOutcome, paid
+from .rewards import RewardMix, SlateOutcome, paid
 from .rows import rows_of
 from .search import Search
 from .settings import ShopSettings
 from .shelf import Shelf
 from .visits import DAY, Return, Visits
 
-Ints = NDArray[np.int64]
 Floats = NDArray[np.float32]
-Bools = NDArray[np.bool_]
 Observation = Any
 """(B, D) float32 under `observation="state"`, else a dict of arrays."""
 
@@ -112,17 +110,16 @@ class ShopBatch:
         self.shopper_seeds = np.zeros(rows, np.int64)
         self.last: Turn | None = None
         self._encoder_device = encoder.item_vectors.device
+        self._moved = not self._encoder_device.type == shopper.device.type == "cpu"
         limits = settings.max_visits, settings.max_days, settings.day_discount
         self.visits = Visits(rows, shopper, *limits) if settings.visits else None
         self._nobody = Return.never(rows, shopper.device)
         self._pause = torch.zeros(rows, device=shopper.device)  # seconds since the last visit, until a token tells it
         self._asked = torch.zeros(rows, dtype=torch.int64, device=self._encoder_device)  # numbers of searches
         self._idle = np.zeros(rows, np.int64)  # slates since the last click
-        self.totals: dict[str, NDArray[Any]] = {
-            name: np.zeros(rows, np.int64) for name in ("clicks", "carts", "purchases")
-        }
-        """(B,) each: what the episodes have brought so far; sales in currency."""
-        self.totals["sales"] = np.zeros(rows)
+        self.totals = Totals(rows)
+        self._by_clicks = isinstance(self.reward, RewardMix) and (self.visits is None or not self.reward.returned)
+        """Whether only clicks can earn anything."""
         self._here: Arrivals | None = None
 
     @property
@@ -159,7 +156,7 @@ class ShopBatch:
         for place in range(int(came.lengths.max())):
             gaps = came.gaps[:, place]
             gaps = gaps if pause is None or place else gaps + pause
-            token = came.items[:, place], came.events[:, place], gaps
+            token = numpy_of(came.items[:, place]), numpy_of(came.events[:, place]), gaps
             arrivals.memory = self._append(arrivals.memory, arrivals.recent, *token)
         return arrivals
 
@@ -178,8 +175,7 @@ class ShopBatch:
             self._here.put(rows, arrivals)
         self.slates[rows] = 0
         self._idle[rows] = 0
-        for total in self.totals.values():
-            total[rows] = 0
+        self.totals.begin(rows)
         self.shopper_seeds[rows] = seeds
         if self.visits is not None:
             self.shopper_seeds[rows] = first_visit(seeds)
@@ -194,7 +190,6 @@ class ShopBatch:
         if self.search is not None:
             self._asked[torch.from_numpy(rows).to(self._asked.device)] = self.search.asked(state)
 
-    @torch.no_grad()
     def _states(self, rows: Ints | None = None) -> Tensor:
         """(n, D) the states that an agent is told, of some rows or all: turned towards what the shoppers search for."""
         states, asked = self.here.memory.state, self._asked
@@ -204,18 +199,13 @@ class ShopBatch:
         return states if self.search is None else self.search.towards(states, asked)
 
     def _append(
-        self,
-        memory: Any,
-        recent: Recent | None,
-        items: Tensor,
-        events: Tensor,
-        gaps: Tensor,
-        slate: Tensor | None = None,
+        self, memory: Any, recent: Recent | None, items: Ints, events: Ints, gaps: Tensor, slate: Tensor | None = None
     ) -> Any:
         if recent is not None:
-            recent.add(_numpy(items), _numpy(events), _numpy(gaps), None if slate is None else _numpy(slate))
-        to = self._encoder_device
-        token = items.to(to), events.to(to), gaps.to(to)
+            recent.add(items, events, numpy_of(gaps), None if slate is None else numpy_of(slate))
+        token = torch.from_numpy(items), torch.from_numpy(events), gaps
+        if self._moved:
+            token = tuple(column.to(self._encoder_device) for column in token)
         if slate is None or self.search is None or not self.search.reads:
             return self.encoder.step(memory, *token)
         read: Any = self.encoder  # each slate answers the search
@@ -235,36 +225,36 @@ class ShopBatch:
         gap = self.gap  # the token's; `respond` uses the state up
         doubt = None if self.doubt is None else self.doubt.about(here.state, slate)
         response, here.state = self.shopper.respond(here.state, slate)
-        items, events = response.tokens(slate)
+        figures, items, events = figures_of(slate, response)
         here.memory = self._append(here.memory, here.recent, items, events, gap, slate)
-        figures = _figures(slate, response)
+        left, happened = numpy_of(response.left).copy(), bool(figures["clicked_item"].any())
         self.slates += 1
-        self._idle = np.where(figures["clicked"] < 0, self._idle + 1, 0)
-        figures |= self._totals(figures)
-        back = self._nobody if self.visits is None else self.visits.after(here.state, response)
-        came = _numpy(back.came)
-        terminated = _numpy(response.left) & ~came
-        truncated = ((self.slates >= self.max_slates) | back.late) & ~terminated
-        rewards = paid(self.reward, SlateOutcome(slate, response, back.came, back.days))
+        if "context" in self.parts:
+            self._idle = np.where(figures["clicked"] < 0, self._idle + 1, 0)
+        if happened:
+            self.totals.add(figures)
+        figures |= self.totals.told()
+        back, terminated, late = self._nobody, left, self.slates >= self.max_slates
+        if self.visits is not None:
+            back = self.visits.after(here.state, response)
+            terminated, late = left & ~numpy_of(back.came), late | back.late
+        truncated = late & ~terminated
+        rewards = np.zeros(self.rows)
+        if happened or not self._by_clicks:
+            rewards = paid(self.reward, SlateOutcome(slate, response, back.came, back.days))
         if self.doubt is not None and doubt is not None:
             figures["doubt"] = doubt
             rewards = rewards - self.doubt.price * doubt
         if self.visits is not None:
             rewards = rewards * self.visits.worth
-            figures |= {"returned": came, "days_away": _numpy(back.days), "discount": self.visits.worth}
-            self._pause = torch.where(items > 0, 0.0, self._pause)
-            self._come_again(np.flatnonzero(came), _numpy(back.days))
-        self.shelf.retrieve(self._states())
+            came = numpy_of(back.came)
+            figures |= {"returned": came, "days_away": numpy_of(back.days), "discount": self.visits.worth}
+            self._pause = self._pause * torch.from_numpy(items == 0).to(self._pause.device)
+            self._come_again(np.flatnonzero(came), numpy_of(back.days))
+        if self.shelf.retrieval is not None:
+            self.shelf.retrieve(self._states())
         self.last = Turn(slate, response, rewards, terminated, truncated, figures)
         return self.last
-
-    def _totals(self, figures: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        """(B,) each: what the episodes have brought, with these figures of a slate."""
-        self.totals["clicks"] += figures["clicked"] >= 0
-        self.totals["carts"] += figures["carted"]
-        self.totals["purchases"] += figures["purchased"]
-        self.totals["sales"] += figures["revenue"]
-        return {name: total.copy() for name, total in self.totals.items()}
 
     def _come_again(self, rows: Ints, days: Floats) -> None:
         """The next visits of some rows begin; (B,) says how many days after the last ones."""
@@ -289,22 +279,22 @@ class ShopBatch:
         if self.visits is not None:
             told |= {"visit": self.visits.visit.copy(), "day": self.visits.day.copy()}
         if self.search is not None:
-            told["query"] = _numpy(self._asked).copy()
+            told["query"] = numpy_of(self._asked).copy()
         return told
 
     def observe(self, rows: Ints | None = None, out: Observation | None = None) -> Observation:
         """What the agent sees of some rows, or all: arrays of its own, or those of `out`, overwritten."""
         states = self._states(rows)
         if not isinstance(self.observation_space, gym.spaces.Dict):
-            return np.clip(_numpy(states), -1.0, 1.0, out=out)  # rounding may carry a unit vector's entry past 1
+            return within_one(states, out)
         seen = self._told(states, rows)
         if out is None:
             out = {name: np.array(column) for name, column in seen.items()}
-            out["state"] = np.clip(_numpy(states), -1.0, 1.0)
+            out["state"] = within_one(states)
             return out
         for name, column in seen.items():
             np.copyto(out[name], column)
-        np.clip(_numpy(states), -1.0, 1.0, out=out["state"])
+        within_one(states, out["state"])
         return out
 
     @torch.no_grad()
@@ -318,13 +308,13 @@ class ShopBatch:
             told = {name: column[chosen] for name, column in told.items()}
         if self.shelf.retrieval is not None:
             found = self.shelf.candidates(rows)
-            told["candidates"] = _numpy(found)
+            told["candidates"] = numpy_of(found)
             if "candidate_features" in self.parts:
-                told["candidate_features"] = _numpy(self.shelf.retrieval.features(states, found).flatten(1))
+                told["candidate_features"] = numpy_of(self.shelf.retrieval.features(states, found).flatten(1))
         if "context" in self.parts:
             told["context"] = self._context()[chosen]
         if "query" in self.parts and self.search is not None:
-            told["query"] = np.clip(_numpy(self.search.vectors[self._asked])[chosen], -1.0, 1.0)
+            told["query"] = np.clip(numpy_of(self.search.vectors[self._asked])[chosen], -1.0, 1.0)
         if "action_mask" in self.parts:
             told["action_mask"] = self.shelf.action_masks(rows).astype(np.int8)
         return told
@@ -335,31 +325,12 @@ class ShopBatch:
         return context(
             slates=(self.slates / self.max_slates).astype(np.float32),
             idle=self._idle,
-            gap=_numpy(self.gap),
+            gap=numpy_of(self.gap),
             horizon=np.zeros((self.rows, 2)) if visits is None else visits.horizon,
             days_away=none if visits is None else visits.days_away,
-            bought=self.totals["purchases"],
-            day=None if day is None else _numpy(day),
+            bought=self.totals.purchases,
+            day=None if day is None else numpy_of(day),
         )
-
-
-def _figures(slate: Tensor, response: Response) -> dict[str, NDArray[Any]]:
-    clicked = response.clicked
-    item = slate.gather(1, clicked.clamp(min=0)[:, None])[:, 0] * (clicked >= 0)
-    return {
-        "clicked": _numpy(clicked),
-        "clicked_item": _numpy(item),
-        "carted": _numpy(response.carted),
-        "purchased": _numpy(response.purchased),
-        "quantity": _numpy(response.quantity),
-        "revenue": _numpy(response.revenue),
-        "dwell": _numpy(response.dwell),
-        "examined": _numpy(response.examined.sum(1)),
-    }
-
-
-def _numpy(tensor: Tensor) -> NDArray[Any]:
-    return tensor.detach().cpu().numpy()
 
 
 def _check(rows: int, shopper: Shopper, encoder: StateEncoder) -> None:
@@ -369,13 +340,3 @@ def _check(rows: int, shopper: Shopper, encoder: StateEncoder) -> None:
         raise ValueError(
             f"the encoder knows {encoder.n_items} items and the shopper {shopper.n_items}; make both from one catalogue"
         )
-
-
-def with_masks(figures: Mapping[str, NDArray[Any]], present: Bools) -> dict[str, NDArray[Any]]:
-    """Figures as Gymnasium's vector infos have them: zero in rows without them, and a mask `_name` beside each."""
-    infos: dict[str, NDArray[Any]] = {}
-    everywhere = bool(present.all())
-    for name, values in figures.items():
-        infos[name] = values if everywhere else values * present
-        infos[f"_{name}"] = present.copy()
-    return infos

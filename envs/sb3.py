@@ -45,6 +45,8 @@ class SB3Bridge(VecEnv):
         self._began = time.time()
         self._returns = np.zeros(env.num_envs)
         self._lengths = np.zeros(env.num_envs, np.int64)
+        self._began_with: dict[str, NDArray[Any]] = {}
+        self._reset_infos: list[dict[str, Any]] | None = None
         space = _space_with(env.single_observation_space, parts)
         super().__init__(env.num_envs, space, env.single_action_space)
 
@@ -57,8 +59,8 @@ class SB3Bridge(VecEnv):
         """Let new shoppers arrive in all rows, by the seeds and options set for this reset."""
         options = self._options[0] or None
         observation, infos = self.env.reset(seed=list(self._seeds), options=options)
-        seeds, slates = infos["shopper_seed"].tolist(), infos["slates"].tolist()
-        self.reset_infos = [{"shopper_seed": one, "slates": n} for one, n in zip(seeds, slates, strict=True)]
+        self._began_with = {name: values for name, values in infos.items() if not name.startswith("_")}
+        self._reset_infos = None
         self._returns[:], self._lengths[:] = 0.0, 0
         self._reset_seeds()
         self._reset_options()
@@ -93,15 +95,41 @@ class SB3Bridge(VecEnv):
         ended: NDArray[np.int64],
         truncated: NDArray[np.bool_],
     ) -> None:
-        """Add what stable-baselines3 wants to know of rows whose episode has ended, and begin their next."""
-        seconds = round(time.time() - self._began, 6)
-        columns = (ended, truncated[ended], self._returns[ended], self._lengths[ended], figures["shopper_seed"][ended])
-        for row, late, total, length, seed in zip(*(column.tolist() for column in columns), strict=True):
-            infos[row]["terminal_observation"] = self._passed_on(figures["final_obs"][row])
-            infos[row]["TimeLimit.truncated"] = late
-            infos[row]["episode"] = {"r": total, "l": length, "t": seconds}
-            self.reset_infos[row] = {"shopper_seed": seed, "slates": 0}
+        """Tell what stable-baselines3 wants to know of rows whose episode has ended, and begin their next."""
+        seconds, views = round(time.time() - self._began, 6), figures["final_obs"][ended]
+        if self._parts is not None:
+            views = [self._passed_on(view) for view in views]
+        what = [figures["final_info"][name][ended].tolist() for name in _IGNORED]
+        columns = (column[ended].tolist() for column in (truncated, self._returns, self._lengths))
+        for row, view, slot, carted, purchased, revenue, late, total, length in zip(
+            ended.tolist(), views, *what, *columns, strict=True
+        ):
+            infos[row] = {
+                "clicked": slot,
+                "carted": carted,
+                "purchased": purchased,
+                "revenue": revenue,
+                "terminal_observation": view,
+                "TimeLimit.truncated": late,
+                "episode": {"r": total, "l": length, "t": seconds},
+            }
+        for name, values in self._began_with.items():
+            values[ended] = figures[name][ended]
+        self._reset_infos = None
         self._returns[ended], self._lengths[ended] = 0.0, 0
+
+    @property
+    def reset_infos(self) -> list[dict[str, Any]]:
+        """What the environment told of each row's shopper when it arrived; made when asked for."""
+        if self._reset_infos is None:
+            names = list(self._began_with)
+            rows = zip(*(values.tolist() for values in self._began_with.values()), strict=True)
+            self._reset_infos = [dict(zip(names, row, strict=True)) for row in rows]
+        return self._reset_infos
+
+    @reset_infos.setter
+    def reset_infos(self, infos: list[dict[str, Any]]) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]
+        self._reset_infos = infos
 
     def set_options(self, options: list[dict[str, Any]] | dict[str, Any] | None = None) -> None:
         """Options of the next reset, for all rows at once; `ShopVectorEnv.reset` says which there are.
@@ -167,17 +195,13 @@ _IGNORED = {"clicked": -1, "carted": False, "purchased": False, "revenue": 0.0}
 
 
 def _row_infos(figures: dict[str, Any], ended: NDArray[np.int64]) -> list[dict[str, Any]]:
-    """A dict of its own for each row, from arrays; those of ended rows come from the last view before the reset."""
-    columns = {name: figures[name] for name in _IGNORED}
-    if len(ended):
-        for name, values in columns.items():
-            columns[name] = values.copy()
-            columns[name][ended] = figures["final_info"][name][ended]
-    infos = list(
-        map(dict.copy, repeat(_IGNORED, len(columns["clicked"])))
-    )  # copies cost half of what dicts made anew do
-    rows = np.flatnonzero(columns["clicked"] >= 0)
-    happened = zip(rows.tolist(), *(values[rows].tolist() for values in columns.values()), strict=True)
-    for row, slot, carted, purchased, revenue in happened:
+    """A dict of its own for each row, from arrays; those of ended rows are left for `_tell_ends`."""
+    # Copies cost half of what dicts made anew do.
+    infos = list(map(dict.copy, repeat(_IGNORED, len(figures["clicked"]))))
+    hit = figures["clicked"] >= 0
+    hit[ended] = False
+    rows = np.flatnonzero(hit)
+    columns = (figures[name][rows].tolist() for name in _IGNORED)
+    for row, slot, carted, purchased, revenue in zip(rows.tolist(), *columns, strict=True):
         infos[row] = {"clicked": slot, "carted": carted, "purchased": purchased, "revenue": revenue}
     return infos

@@ -74,6 +74,7 @@ class Search:
         """(B,) int64 numbers of what shoppers in these states search for, on the encoder's device."""
         return self._shopper.searched(state).to(self.vectors.device)
 
+    @torch.no_grad()
     def towards(self, states: Tensor, asked: Tensor) -> Tensor:
         """(B, D) unit states of shoppers (B, D) who search for what is asked, (B,)."""
         if self.reads:

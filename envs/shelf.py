@@ -85,11 +85,12 @@ class Shelf:
             raise ValueError(
                 f"slates must be integers of shape ({self.rows}, {self.k}), got {array.dtype} of shape {array.shape}"
             )
-        if array.min() < 0 or array.max() > most:
+        array = array.astype(np.int64)
+        if array.view(np.uint64).max() > most:  # below 0 is far above
             strange = array[(array < 0) | (array > most)][0]
             named = "places of candidates" if self.by_place else "items"
             raise ValueError(f"slates hold {named} in [0, {most}], 0 an empty slot, got {strange}")
-        slate = torch.from_numpy(array.astype(np.int64)).to(self._device)
+        slate = torch.from_numpy(array).to(self._device)
         if self.by_place:
             slate = self.found.to(slate.device).gather(1, slate)
         if _may_repeat(array):
@@ -120,6 +121,9 @@ class Shelf:
         return np.tile(self.masks(rows), (1, self.k))
 
 
+_FEW = 32  # slates up to which a set for each is quicker than NumPy
+
+
 def _by_places(settings: ShopSettings, available: Bools | None) -> SlateSpace:
     """Slates of places; samples are of those that there are items for."""
     size = settings.candidates or 1
@@ -139,6 +143,8 @@ def _calendar(shopper: Shopper) -> KnownTruthShopper:
 
 def _may_repeat(slates: NDArray[Any]) -> bool:
     """Whether some slate may hold an item twice: most policies' never do, and looking is cheaper than emptying."""
+    if len(slates) <= _FEW:
+        return any(len(set(row)) < len(row) for row in slates.tolist())
     places = np.ascontiguousarray(slates.T)  # (K, B)
     if not places.all():  # empty slots do not repeat each other
         places = np.where(places > 0, places, -np.arange(len(places))[:, None])

@@ -13,8 +13,9 @@ from numpy.typing import ArrayLike, NDArray
 from ..datasets.catalogue import Catalogue
 from ..encoders.state import StateEncoder
 from ..simulators.shopper import Shopper
-from .batch import Bools, Ints, Observation, ShopBatch, with_masks
+from .batch import Observation, ShopBatch
 from .defaults import DEFAULT_K, DEFAULT_MAX_SLATES, parts
+from .figures import Bools, Ints, with_masks
 from .render import RENDER_MODES, checked_mode, rendered
 from .rewards import RewardMix, SlateOutcome, reward_of
 from .seeds import SeedStreams

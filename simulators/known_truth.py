@@ -12,12 +12,12 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from ..datasets.known_shop import YEAR, KnownShop
 from ..datasets.known_shop_words import AISLES
 from ..datasets.schema import Event
 from .known_truth_chances import depth_choice, logit
+from .known_truth_luck import luck_of
 from .known_truth_state import KnownTruthState, first_visit, visit_seed
 from .randomness import gumbel, normal, uniform
 from .shopper import Response, TokenBatch
@@ -34,11 +34,11 @@ _TOGETHER = 256  # shoppers whose candidates are compared at once, so that what 
 _FAMILIAR = 8  # slates back to which a clicked item is remembered
 _OWNED = 6  # purchases back to which a shopper remembers what it bought
 _DEEPER = (1.0, 1.5, 2.0)  # what goes with an item gains by its click, cart and purchase, in units of `complements`
+_FEW = 256  # items up to which one call costs more than what it does
 _APART = 1.1  # log-normal spread of the days until a shopper comes again
-# Streams of random numbers; the luck of a slate has one stream, so that one call draws all of it.
-_TASTE, _INTENT, _BROWSE, _PACE, _LUCK, _RETURN, _CLOCK = 1, 2, 3, 4, 5, 6, 7
-_DWELL_BASE, _DWELL_CLICK, _DWELL_SPREAD = 15.0, 2.5, 0.7  # seconds on a slate, factor with a click, log-normal spread
-_LUCKS = 5  # depth, cart, purchase, leaving, dwell; then one number for the outside option and one a slot
+# Streams of random numbers; stream 5 is that of `known_truth_luck`.
+_TASTE, _INTENT, _BROWSE, _PACE, _RETURN, _CLOCK = 1, 2, 3, 4, 6, 7
+_DWELL_BASE, _DWELL_CLICK = 15.0, 2.5  # seconds on a slate, factor with a click
 
 
 class KnownTruthShopper:
@@ -69,7 +69,11 @@ class KnownTruthShopper:
         self._shelf_period = torch.as_tensor(shop.shelf_period, device=self.device)
         self._shelf_phase = torch.as_tensor(shop.shelf_phase, device=self.device)
         config = shop.config
-        self._outside = math.log(config.outside_option) if config.outside_option else -math.inf
+        outside = math.log(config.outside_option) if config.outside_option else -math.inf
+        # Numbers as tensors: where shoppers are few, torch takes longer to wrap a number than to reckon with it.
+        numbers = outside, -math.inf, config.satiation / 3, config.satiation_kept, config.leave, _DWELL_BASE
+        self._numbers = tuple(torch.tensor(number, device=self.device) for number in numbers)
+        self._zero, self._one, self._none = (torch.tensor(number, device=self.device) for number in (0, 1, -1))
         # A middling match is what a clicked item of a popular slate has; above it carts and purchases are likelier.
         self._middling = config.quality + config.category_taste + 0.5 * config.intent + 0.5 * config.style_taste
         self._cart, self._purchase = logit(config.cart_rate), logit(config.purchase_rate)
@@ -248,14 +252,16 @@ class KnownTruthShopper:
     def _worth(self, state: KnownTruthState, items: Tensor, category: Tensor) -> Tensor:
         """(B, M) float32 as `utilities`, of items of these categories."""
         value = self._unwearied(self._appeal(state), state.weights, items, category)
-        again = (items.unsqueeze(2) == state.familiar.unsqueeze(1)).to(torch.float32)
-        value = value - torch.bmm(again, state.weariness.unsqueeze(2)).squeeze(2)
+        if len(worn := state.weariness.nonzero()):  # of eight items remembered, most shoppers have clicked one or none
+            rows, place = worn.unbind(1)
+            again = items.index_select(0, rows) == state.familiar[rows, place].unsqueeze(1)
+            value.index_add_(0, rows, again * state.weariness[rows, place].neg().unsqueeze(1))
         return self._unowned(value, state.owned, items)
 
     def _unwearied(self, appeal: Tensor, weights: Tensor, items: Tensor, category: Tensor) -> Tensor:
         """(B, M) utilities to shoppers who have clicked none of the items yet, by `_appeal` and `state.weights`."""
-        match = torch.bmm(F.embedding(items, self._features), weights.unsqueeze(2)).squeeze(2)
-        return match + appeal.gather(1, category)
+        features = torch.embedding(self._features, items)
+        return torch.bmm(features, weights.unsqueeze(2)).squeeze(2).add_(appeal.gather(1, category))
 
     def _unowned(self, value: Tensor, owned: Tensor, items: Tensor) -> Tensor:
         """(B, M) utilities of items, less what those lose that the shoppers own."""
@@ -342,36 +348,36 @@ class KnownTruthShopper:
             state: B shoppers.
             slate: (B, K) int64 dense indices, best place first, no repeats; 0 leaves a slot empty.
         """
+        outside, never, ignored, kept, leave, base = self._numbers
         k, category = slate.shape[1], _at(self._category, slate)
-        luck = uniform(state.seed, state.step, _LUCK, _LUCKS + 1 + k)
-        utility, filled = self._worth(state, slate, category), slate > 0
-        examined = (luck[:, :1] < self.looked(k)) & filled
-        haste = luck[:, _LUCKS:].log().neg_().log_()  # minus the noise: of doing nothing, then of each slot
-        best, place = torch.where(examined, utility - haste[:, 1:], -math.inf).max(1)
-        found = best > self._outside - haste[:, 0]
-        carted, purchased, revenue = (torch.zeros_like(one) for one in (found, found, best))
-        cost, leaves = examined * (self.config.satiation / 3), torch.full_like(best, self.config.leave)
-        dwell = torch.special.ndtri(luck[:, 4]).mul_(_DWELL_SPREAD).exp_()
-        state.patience = state.patience - 1
+        luck = luck_of(state.seed, state.step, self.looked(k))
+        utility, filled = self._worth(state, slate, category), slate.bool()
+        examined = luck.looks & filled
+        best, place = torch.where(examined, utility - luck.haste, never).max(1)
+        found = best > outside - luck.idle
+        carted, revenue, cost, dwell = torch.zeros_like(found), torch.zeros_like(best), examined * ignored, luck.dwell
+        purchased, quantity, leaves = carted, torch.zeros_like(place), leave
+        state.patience = state.patience - self._one
         if len(rows := found.nonzero().squeeze(1)):  # what follows a click is worked out for those alone who clicked
             slot = place[rows]
             item = slate[rows, slot]
             cart, purchase = self._funnel(utility[rows, slot], self._allure[item])
-            into_cart = luck[rows, 1] < cart
-            bought = into_cart & (luck[rows, 2] < purchase)
-            carted[rows], purchased[rows] = into_cart, bought
+            into_cart = luck.cart[rows] < cart
+            bought = into_cart & (luck.purchase[rows] < purchase)
+            purchased, leaves = carted.clone(), torch.full_like(best, self.config.leave)
+            carted[rows], purchased[rows], quantity[rows] = into_cart, bought, bought.long()
             revenue[rows] = self._prices[item] * bought
             cost[rows, slot] = self.config.satiation
             dwell[rows] *= _DWELL_CLICK
             leaves[rows[bought]] = self.config.leave_bought
             self._remember(state, rows, item, into_cart, bought)
-        state.satiation.mul_(self.config.satiation_kept).scatter_add_(1, category, cost)
-        dwell *= _DWELL_BASE
+        state.satiation.mul_(kept).scatter_add_(1, category, cost)
+        dwell *= base
         state.gap = torch.where(filled.any(1), dwell, state.gap + dwell)  # an empty slate leaves no token
-        state.step = state.step + 1
-        left = (luck[:, 3] < leaves).logical_or_(state.patience <= 0)
-        clicked = torch.where(found, place, -1)
-        return Response(examined, clicked, carted, purchased, left, dwell, revenue, purchased.long()), state
+        state.step = state.step + self._one
+        left = (luck.leave < leaves).logical_or_(state.patience <= self._zero)
+        clicked = torch.where(found, place, self._none)
+        return Response(examined, clicked, carted, purchased, left, dwell, revenue, quantity), state
 
     def _remember(self, state: KnownTruthState, rows: Tensor, item: Tensor, carted: Tensor, bought: Tensor) -> None:
         """What clicks leave behind in the shoppers: weariness, patience, and what else they like; changes the state.
@@ -400,4 +406,6 @@ class KnownTruthShopper:
 
 def _at(column: Tensor, items: Tensor) -> Tensor:
     """(B, M) what a column (N + 1,) says of items (B, M)."""
+    if items.numel() < _FEW:
+        return column.take(items)
     return column.index_select(0, items.flatten()).view(items.shape)

@@ -36,6 +36,10 @@ def test_the_same_seed_is_the_same_run_and_other_slates_are_another(soak: Any) -
     assert hashed(False) == hashed(False) != hashed(True) == hashed(True)
 
 
+def test_another_process_tells_the_same(soak: Any) -> None:
+    assert soak.told_elsewhere(4, "state", False) == soak.fingerprint(lambda: soak.Shop(4, "state", False))[1]
+
+
 def test_a_value_that_is_not_finite_is_noticed(soak: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     shop = soak.Shop(4, "state", agent=False)
     step = shop.env.step

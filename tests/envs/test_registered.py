@@ -2,6 +2,7 @@
 
 import inspect
 import warnings
+from dataclasses import replace
 from typing import Any
 
 import gymnasium as gym
@@ -11,8 +12,10 @@ from gymnasium.utils.env_checker import check_env
 from stable_baselines3.common import env_checker
 from stable_baselines3.common.monitor import Monitor
 
+from slatewise.datasets import KnownShop, KnownShopConfig
 from slatewise.envs import REWARDS, RewardMix, ShopEnv, ShopVectorEnv, SlateOutcome
 from slatewise.envs.observations import PARTS
+from slatewise.simulators import KnownTruthShopper
 
 from .conftest import assert_same
 
@@ -45,6 +48,24 @@ def test_both_checkers_are_content(env_id: str, part: str) -> None:
         for settings in settings_of(part):
             check_env(gym.make(env_id, **settings).unwrapped, skip_render_check=True)
             env_checker.check_env(gym.make(env_id, **settings).unwrapped)
+
+
+@pytest.mark.parametrize("available", ["half", "on_sale"])
+@pytest.mark.parametrize("actions", [None, "places", "items"])
+@pytest.mark.parametrize("env_id", IDS)
+def test_both_checkers_are_content_with_all_parts_at_once_and_items_that_are_not_there(
+    env_id: str, actions: Any, available: str
+) -> None:
+    """By item without candidates, by place, and by item beside candidates; rendering too."""
+    shop = KnownShop.make(replace(KnownShopConfig.small(), turnover=0.5, come_back=0.45))
+    settings: dict[str, Any] = {"shopper": KnownTruthShopper(shop), "render_mode": "rgb_array", "search": True}
+    settings["available"] = np.arange(shop.n_items + 1) % 2 == 0 if available == "half" else "on_sale"
+    settings["observation"] = tuple(part for part in PARTS if actions or not part.startswith("candidate"))
+    settings |= {} if actions is None else {"candidates": 9, "actions": actions}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check_env(gym.make(env_id, **settings).unwrapped)
+        env_checker.check_env(gym.make(env_id, **settings).unwrapped, skip_render_check=False)
 
 
 @pytest.mark.parametrize("reward", REWARDED.values(), ids=REWARDED)

@@ -22,9 +22,18 @@ ROWS = 5
 SHORT: dict[str, Any] = {"k": 3, "max_slates": 3, "history_len": 4}
 
 
-@pytest.mark.parametrize("observation", ["state", "history"])
-def test_the_bridge_tells_what_a_dummy_vec_env_of_monitored_rows_tells(observation: Any) -> None:
-    settings = {**SHORT, "observation": observation}
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"observation": "state"},
+        {"observation": "history"},
+        {"visits": True, "observation": "context", "max_slates": 8, "max_visits": 2},
+        {"search": True, "observation": "query"},
+    ],
+    ids=["state", "history", "visits", "search"],
+)
+def test_the_bridge_tells_what_a_dummy_vec_env_of_monitored_rows_tells(more: dict[str, Any]) -> None:
+    settings = {**SHORT, **more}
     bridge = SB3Bridge.make(ROWS, **settings)
     dummy = DummyVecEnv([lambda: Monitor(ShopEnv(**settings)) for _ in range(ROWS)])
     assert bridge.observation_space == dummy.observation_space
@@ -33,9 +42,10 @@ def test_the_bridge_tells_what_a_dummy_vec_env_of_monitored_rows_tells(observati
         env.seed(9)
     _assert_close(bridge.reset(), dummy.reset())
     assert bridge.reset_infos == dummy.reset_infos
+    assert ("day" in bridge.reset_infos[0]) == ("visit" in bridge.reset_infos[0]) == ("visits" in more)
     bridge.action_space.seed(0)
     ended = 0
-    for _ in range(20):
+    for _ in range(40):
         slates = np.stack([bridge.action_space.sample() for _ in range(ROWS)])
         (seen, rewards, dones, infos), (expected, row_rewards, row_dones, row_infos) = (
             bridge.step(slates),

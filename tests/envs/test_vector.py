@@ -47,6 +47,8 @@ def test_rows_of_a_batch_are_single_environments_through_successive_episodes(
 
 @pytest.mark.parametrize("mode", MODES)
 def test_the_checkers_of_the_wrappers_count_the_same_episodes(mode: AutoresetMode) -> None:
+    if mode is AutoresetMode.SAME_STEP and tuple(map(int, gym.__version__.split(".")[:2])) < (1, 4):
+        pytest.skip("Gymnasium before 1.4 leaves out the first step after such a reset, of its own envs too")
     env = gym.wrappers.vector.RecordEpisodeStatistics(ShopVectorEnv(3, autoreset_mode=mode, **SHORT))
     env.reset(seed=5)
     env.action_space.seed(1)
@@ -61,6 +63,25 @@ def test_the_checkers_of_the_wrappers_count_the_same_episodes(mode: AutoresetMod
             np.testing.assert_array_equal(infos["episode"]["l"][done], steps[done])
         rewards[done], steps[done], waiting = 0.0, 0, done
     assert env.episode_count >= 9
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_batch_s_episodes_are_counted_as_those_of_rows_side_by_side_in_every_version(mode: AutoresetMode) -> None:
+    rows = SyncVectorEnv([lambda: ShopEnv(**SHORT) for _ in range(3)], autoreset_mode=mode)
+    native, rows = (
+        gym.wrappers.vector.RecordEpisodeStatistics(env)
+        for env in (ShopVectorEnv(3, autoreset_mode=mode, **SHORT), rows)
+    )
+    native.action_space.seed(1)
+    for env in (native, rows):
+        env.reset(seed=5)
+    for _ in range(12):
+        slates = native.action_space.sample()
+        told, expected = native.step(slates)[4], rows.step(slates)[4]
+        assert ("episode" in told) == ("episode" in expected)
+        for name in ("r", "l") if "episode" in told else ():
+            np.testing.assert_allclose(told["episode"][name], expected["episode"][name], rtol=1e-5)
+    assert native.episode_count == rows.episode_count >= 9
 
 
 def test_next_step_autoreset_passes_over_one_action_and_pays_nothing_for_it() -> None:

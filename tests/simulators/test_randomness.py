@@ -75,6 +75,15 @@ def test_a_batch_gives_each_shopper_what_it_gets_alone() -> None:
         assert torch.equal(uniform(seeds[row : row + 1], int(steps[row]), 4, 2), alone[:, :2])
 
 
+def test_one_shopper_alone_is_given_the_numbers_of_a_batch_however_many() -> None:
+    for seed in (0, 1, -1, 2**62 + 7, -(2**63), 2**63 - 1):
+        alone = torch.tensor([seed])
+        for step in (0, 1, 2**31):
+            for n in (1, 16, 32, 33, 300):
+                assert torch.equal(uniform(alone, step, 5, n), _uniform_anywhere(alone, step, 5, n))
+                assert torch.equal(uniform(alone, torch.tensor([step]), 5, n), _uniform_anywhere(alone, step, 5, n))
+
+
 @pytest.mark.parametrize("step", [0, 1, 2, 50, 10**6])
 def test_a_step_may_be_a_number_or_a_tensor(step: int) -> None:
     assert torch.equal(uniform(SEEDS[:9], step, 0, 2), uniform(SEEDS[:9], torch.full((9,), step), 0, 2))
