@@ -143,10 +143,10 @@ def test_random_slots_are_drawn_among_what_is_still_allowed(catalogue: Catalogue
 
 
 def test_slots_of_values_are_drawn_by_the_scores_that_a_server_draws_by(catalogue: Catalogue) -> None:
-    ruled = RuledPolicy(policy("slateq"), SlateRules(most_of_category=1), catalogue)
+    ruled = RuledPolicy(policy("slateq"), SlateRules(most_of_category=1, max_price=6.0), catalogue)
     assert ruled.scorer is not None
-    slates, _ = ruled.predict(np.repeat(STATES[:1], 20_000, axis=0), deterministic=False)
-    chances = ruled.scorer(torch.from_numpy(STATES[:1])).softmax(1)[0].detach().numpy()
+    slates, _ = ruled.predict(np.repeat(STATES[-1:], 20_000, axis=0), deterministic=False)
+    chances = ruled.scorer(torch.from_numpy(STATES[-1:])).softmax(1)[0].detach().numpy()
     shares = np.bincount(slates[:, 0], minlength=N + 1) / len(slates)
     np.testing.assert_allclose(shares, chances, atol=0.015)
 
