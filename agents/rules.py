@@ -188,7 +188,7 @@ class RuledPolicy:
         if deterministic:
             slates = self.scorer.slates(rows)
         else:  # the order of exponential clocks, of which those that rules forbid are passed over
-            scores = scorer(rows)
+            scores = self.scorer(rows)
             noise = torch.empty_like(scores).exponential_(generator=self._generator).clamp(min=1e-30)
             slates = self.pick(torch.where(scores > NEVER / 2, scores - torch.log(noise), scores))
         return slates.reshape(*states.shape[:-1], self.k).numpy(), None

@@ -5,7 +5,8 @@ validation shoppers, so that trials differ by their settings, and not by who cam
 of its best version, the mean over its trainings. The first trial is of the defaults.
 
 The study lies in an SQLite file and can be read by Optuna's own tools. Each trial's proposals are drawn from a
-generator of its own and from the trials finished before, so that a search that was killed goes on as it would have.
+generator of its own and from the trials finished before, so that a search that was killed goes on as it would have (but
+for Hyperband's brackets, which go by numbers of trials: one that was cut off keeps its own).
 
 Source: Akiba et al., "Optuna", KDD 2019; tree-structured Parzen estimator, Bergstra et al., NeurIPS 2011; Hyperband, Li
 et al., JMLR 2018.
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 Pruner = Literal["median", "hyperband", "none"]
 STUDY, TRIALS = "study.db", "trials.csv"
+_APART = 50_000  # seeds of trainings begin so far on: `train`, from `seed` on, must not meet the luck that chose
 _STARTUP = 10  # random trials before those proposed
 _WARM = 2  # valuations of every trial that end none: of the untrained version, and the first
 _ENOUGH = 20  # complete trials from which on the settings' importance is told
@@ -47,7 +49,7 @@ class Search:
     seeds: int = 1
     """Trainings of each trial."""
     seed: int = 0
-    """Decides proposals and trainings."""
+    """Decides proposals and trainings; `train` with seeds from here on meets others."""
     total_timesteps: int = 20_000
     """Slates shown in each training."""
     valuations: int = 5
@@ -84,7 +86,8 @@ class Tuned:
         value: what it is worth to the validation shoppers. The best of many: expect less of it on other shoppers.
         defaults: what the defaults are worth to them.
         number: of the best trial; 0 for the defaults.
-        trials: a row a finished trial: `trial`, `state` ("complete" or "pruned"), `value`, `seconds`, and its settings.
+        trials: a row a finished trial: `trial`, `state` ("complete", "pruned", "diverged"), `value`, `seconds`, and
+            its settings.
         importance: setting -> share of the differences it explains (PED-ANOVA), largest first; empty for few trials.
     """
 
@@ -229,7 +232,7 @@ def _run(
                     if trial.should_prune():
                         raise TrialPruned
 
-            worth.append(_trained(config, search.seed + place, make_env, build, value, search, heard))
+            worth.append(_trained(config, search.seed + _APART + place, make_env, build, value, search, heard))
     except TrialPruned:
         study.tell(trial, state=TrialState.PRUNED)
     except DivergedError:

@@ -44,7 +44,8 @@ class SlateRules:
                 raise ValueError(f"{name} must be a whole number, at least 1, got {value!r}")
         for name in ("min_price", "max_price", "max_similarity"):
             value = getattr(self, name)
-            if value is not None and (not isinstance(value, int | float) or not np.isfinite(value)):
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            if value is not None and not (number and np.isfinite(value)):
                 raise ValueError(f"{name} must be a number, got {value!r}")
         low, high = self.min_price, self.max_price
         if low is not None and high is not None and low > high:
@@ -53,7 +54,7 @@ class SlateRules:
             raise ValueError(f"max_similarity must be in [-1, 1], got {self.max_similarity}")
         for name in ("hide_categories", "hide_brands"):
             value = getattr(self, name)
-            if isinstance(value, str) or not all(isinstance(one, str) for one in value):
+            if not isinstance(value, list | tuple) or not all(isinstance(one, str) for one in value):
                 raise ValueError(f"{name} must be a list of names, got {value!r}")
             object.__setattr__(self, name, tuple(value))
 

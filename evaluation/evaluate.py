@@ -78,7 +78,7 @@ def evaluate(
     *,
     config: EvaluationConfig | None = None,
     trained_in: Mapping[str, str] | None = None,
-    chosen_in: Mapping[str, str] | None = None,
+    chosen_in: Mapping[str, Sequence[str]] | None = None,
     catalogue: Catalogue | None = None,
     inputs: Mapping[str, str] | None = None,
     extras: Extras | None = None,
@@ -96,7 +96,7 @@ def evaluate(
         out: folder of the artefact.
         config: settings.
         trained_in: policy -> name of the simulator that it was trained in.
-        chosen_in: policy -> name of the simulator whose shoppers stopped its training, or chose its settings.
+        chosen_in: policy -> names of the simulators whose shoppers stopped its training, or chose its settings.
         catalogue: of the shop: which items may be shown, their categories and names.
         inputs: name -> id of the artefacts read; policies are told apart by these ids, not by their weights.
         extras: what else the report tells.

@@ -25,7 +25,7 @@ class Evaluation:
         summary: of `summarise`.
         comparisons: of `compare_all`.
         trained_in: policy -> name of the simulator that it was trained in.
-        chosen_in: policy -> name of the simulator whose shoppers chose among its versions, where one did.
+        chosen_in: policy -> names of the simulators whose shoppers chose its version or settings, where any did.
         facts: `metric`, `level`, `resamples`, `references`, `versions`, and how each simulator judged (`simulators`).
     """
 
@@ -33,7 +33,7 @@ class Evaluation:
     summary: pd.DataFrame
     comparisons: pd.DataFrame
     trained_in: Mapping[str, str] = field(default_factory=dict)
-    chosen_in: Mapping[str, str] = field(default_factory=dict)
+    chosen_in: Mapping[str, Sequence[str]] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -50,7 +50,8 @@ class Evaluation:
         """
         judges, trained = self.outcomes.simulators, set(self.trained_in.values())
         apart = [name for name in judges if name not in trained]
-        return next((name for name in apart if name not in self.chosen_in.values()), (apart or judges)[0])
+        chose = {name for names in self.chosen_in.values() for name in names}
+        return next((name for name in apart if name not in chose), (apart or judges)[0])
 
     @property
     def flattered(self) -> list[tuple[str, str]]:
@@ -61,7 +62,7 @@ class Evaluation:
         """Write `outcomes.parquet`, `places.parquet`, `items.parquet`, `summary.json` and `comparisons.json`."""
         folder = Path(folder)
         self.outcomes.save(folder)
-        facts = {**self.facts, "trained_in": dict(self.trained_in), "chosen_in": dict(self.chosen_in)}
+        facts = {**self.facts, "trained_in": dict(self.trained_in), "chosen_in": self.chosen_in}
         write_json(folder / "comparisons.json", _records(self.comparisons))
         write_json(folder / "summary.json", {"facts": facts, "summary": _records(self.summary)})
 
@@ -97,7 +98,7 @@ def find(
     metric: str = "reward",
     references: Sequence[str] | None = None,
     trained_in: Mapping[str, str] | None = None,
-    chosen_in: Mapping[str, str] | None = None,
+    chosen_in: Mapping[str, Sequence[str]] | None = None,
     level: float = 0.95,
     resamples: int = 2_000,
     seed: int = 0,
@@ -110,7 +111,7 @@ def find(
         references: whom every other policy is held against. By default trained policies are held against fixed ones
             and each other; where either kind is missing, all against the first.
         trained_in: policy -> name of the simulator that it was trained in, where known.
-        chosen_in: policy -> name of the simulator whose shoppers chose among its versions, where one did.
+        chosen_in: policy -> names of the simulators whose shoppers chose its version or settings, where any did.
         level: of the intervals, in (0, 1).
         resamples: replicates behind each interval.
         seed: of their draws.
@@ -134,7 +135,7 @@ def find(
         summary=summarise(outcomes, **how),
         comparisons=compare_all(outcomes, references, metric, policies=compared, **how),
         trained_in=dict(trained_in or {}),
-        chosen_in=dict(chosen_in or {}),
+        chosen_in={policy: list(names) for policy, names in (chosen_in or {}).items()},
         facts={
             "metric": metric,
             "references": list(references),

@@ -119,7 +119,7 @@ def _warnings(evaluation: Evaluation) -> list[str]:
                 f"{_listed(own)} {verb} trained in “{simulator}”, which also judges here. A policy learns its "
                 "simulator’s faults along with its shoppers, so its figures there flatter it: trust another’s."
             )
-        chosen = [policy for policy, name in evaluation.chosen_in.items() if name == simulator]
+        chosen = [policy for policy, names in evaluation.chosen_in.items() if simulator in names]
         if chosen:
             said.append(
                 f"Shoppers of “{simulator}” chose among versions or settings of {_listed(chosen)}. Others of it "

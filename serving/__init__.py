@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .bundle import Bundle
-    from .export import export_bundle, export_policy, write_bundle
+    from .export import export_bundle, write_bundle
     from .history import BuiltHistory, ShopperEvent, build_history
     from .parity import ParityReport
     from .records import FeedbackEvent, SlateRecord
@@ -33,7 +33,7 @@ _HOME = {
     "build_history": "history",
     "create_app": "server",
     "export_bundle": "export",
-    "export_policy": "export",
+    "export_policy": "graph",
     "serve": "server",
     "write_bundle": "export",
 }

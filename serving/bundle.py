@@ -43,7 +43,7 @@ def file_hash(path: Path) -> str:
 
 
 def write_parts(folder: Path, catalogue: Catalogue, item_vectors: Floats) -> None:
-    """Write the parts of a bundle that are data; the policy's graph comes from `export.export_policy`."""
+    """Write the parts of a bundle that are data; the policy's graph comes from `graph.export_policy`."""
     # By way of bytes: the library's own files can be read by their owner alone, and a server may run as another user.
     (folder / VECTORS).write_bytes(save({"item_vectors": np.ascontiguousarray(item_vectors, np.float32)}))
     catalogue.save(folder / CATALOGUE)

@@ -103,7 +103,7 @@ class Runtime:
             threads: of ONNX Runtime within one request; more than one lengthens the tail under load.
 
         Raises:
-            BundleError: the graph cannot be run, or is no policy for this catalogue.
+            BundleError: the graph cannot be run, is no policy for this catalogue, or has rules that are not known here.
         """
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
@@ -122,8 +122,11 @@ class Runtime:
         self.bundle = bundle
         catalogue = bundle.catalogue
         self.items = Items(catalogue)
-        rules = bundle.rules
-        self._rules = None if rules is None else RulesAtWork(rules, catalogue, bundle.item_vectors)
+        try:
+            rules = bundle.rules
+            self._rules = None if rules is None else RulesAtWork(rules, catalogue, bundle.item_vectors)
+        except ValueError as error:
+            raise BundleError(f"{bundle.folder} has rules that cannot be kept: {error}; export it again") from error
         width = self._run(History.empty(1))[0].shape[1]
         if width != catalogue.n_items + 1:
             raise BundleError(

@@ -142,6 +142,15 @@ def test_random_slots_are_drawn_among_what_is_still_allowed(catalogue: Catalogue
     assert share == pytest.approx(float(first * second), abs=0.01)
 
 
+def test_slots_of_values_are_drawn_by_the_scores_that_a_server_draws_by(catalogue: Catalogue) -> None:
+    ruled = RuledPolicy(policy("slateq"), SlateRules(most_of_category=1, max_price=6.0), catalogue)
+    assert ruled.scorer is not None
+    slates, _ = ruled.predict(np.repeat(STATES[-1:], 20_000, axis=0), deterministic=False)
+    chances = ruled.scorer(torch.from_numpy(STATES[-1:])).softmax(1)[0].detach().numpy()
+    shares = np.bincount(slates[:, 0], minlength=N + 1) / len(slates)
+    np.testing.assert_allclose(shares, chances, atol=0.015)
+
+
 def test_baselines_keep_rules_too(catalogue: Catalogue) -> None:
     vectors = policy("plackett-luce").scorer.item_vectors
     plain = NextItemPolicy(vectors, K, np.arange(N + 1) != 2)

@@ -82,13 +82,13 @@ def test_a_judge_that_chose_is_named_and_another_one_decides(
     words += ["--agent", judged[0], "--shoppers", 20, "--judge", f"chose={judge}"]
     alone = command(*words, "--out", tmp_path / "alone", "--json")
     assert (alone.code, alone.json["judged_by"]) == (0, "chose")
-    assert "shoppers of 'chose' chose among its versions" in " ".join(alone.stderr.split())
+    assert "shoppers of 'chose' chose its version or its settings" in " ".join(alone.stderr.split())
     assert "chose among versions or settings of ppo" in (tmp_path / "alone" / "report.html").read_text()
     both = command(*words, "--judge", f"third={third}", "--out", tmp_path / "both")
     assert both.code == 0
-    assert "In the chose (it chose among an agent's versions)" in both.stdout
+    assert "In the chose (it chose an agent's version or settings)" in both.stdout
     record = json.loads((tmp_path / "both" / "config.json").read_text())["slatewise_artefact"]
-    assert (record["facts"]["primary"], record["settings"]["chosen_in"]) == ("third", {"ppo": "chose"})
+    assert (record["facts"]["primary"], record["settings"]["chosen_in"]) == ("third", {"ppo": ["chose"]})
 
 
 @pytest.mark.parametrize(

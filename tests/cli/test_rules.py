@@ -71,6 +71,7 @@ def test_policies_are_judged_under_rules_and_those_that_cannot_keep_them_are_lef
     [
         ("{", "is not valid JSON"),
         ('["brand"]', "must hold names and values, got list"),
+        ('{"hide_brands": []}', "asks nothing of a slate"),
         ('{"most_brand": 2}', "there is no rule 'most_brand'; rules are most_of_category"),
         ('{"hide_categories": ["nosuch"]}', "no item has the category 'nosuch'; the catalogue has '"),
         ('{"min_price": 5, "max_price": 2}', "no price lies between min_price=5 and max_price=2"),

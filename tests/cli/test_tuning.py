@@ -15,7 +15,7 @@ from slatewise.cli import tuning
 optuna = pytest.importorskip("optuna")
 
 SIZES = ["--trials", 3, "--steps", 1024, "--valuations", 2, "--judge-shoppers", 30, "--check-seeds", 2]
-SIZES = [*SIZES, "--check-shoppers", 40, "-k", 4]
+SIZES = [*SIZES, "--check-shoppers", 40, "-k", 4, "--seed", 2]
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +72,7 @@ def test_the_best_is_held_against_the_defaults_on_fresh_shoppers(tuned: tuple[Pa
     assert check["seeds"] == check["reference_seeds"] == 2
     assert check["low"] <= check["difference"] <= check["high"]
     for name in ("defaults", f"trial-{best}"):
-        assert [one.seed for one in load_agents(out / name)] == [100_000, 100_001]
+        assert [one.seed for one in load_agents(out / name)] == [100_002, 100_003]
 
 
 def test_people_see_the_trials_and_are_told_of_luck(
@@ -84,8 +84,8 @@ def test_people_see_the_trials_and_are_told_of_luck(
     assert f"--settings {tuned[0] / 'settings.json'}" in said
 
 
-def test_settings_of_a_search_are_trained_with(
-    loop: Any, command: Callable[..., Any], tuned: tuple[Path, Any], tmp_path: Path
+def test_settings_of_a_search_are_trained_with_and_evaluate_knows_who_chose_them(
+    loop: Any, command: Callable[..., Any], judge: Path, tuned: tuple[Path, Any], tmp_path: Path
 ) -> None:
     file = tuned[0] / "settings.json"
     train = [*loop.words["train"], "--settings", file, "--set", "gamma=0.7", "--out", tmp_path / "agent"]
@@ -93,6 +93,9 @@ def test_settings_of_a_search_are_trained_with(
     config = json.loads((tmp_path / "agent" / "config.json").read_text())["slatewise_artefact"]["settings"]["config"]
     wanted = {**json.loads(file.read_text())["settings"], "gamma": 0.7}
     assert {name: config[name] for name in wanted} == wanted
+    words = ["evaluate", loop / "log", "--encoder", loop / "encoder", "--shopper", loop / "shopper", "--shoppers", 20]
+    words += ["--agent", tmp_path / "agent", "--judge", f"chose={judge}", "--out", tmp_path / "judged"]
+    assert "shoppers of 'chose' chose its version or its settings" in " ".join(command(*words).stderr.split())
     toml = tmp_path / "hand.toml"
     toml.write_text('agent = "dqn"\n[settings]\ngamma = 0.5\n')
     answer = command(*train, "--settings", toml, "--out", tmp_path / "other", "--json")

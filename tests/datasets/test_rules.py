@@ -45,6 +45,8 @@ def test_groups_are_numbered_and_items_without_a_label_are_of_none(catalogue: Ca
         ({"max_similarity": float("nan")}, "must be a number, got nan"),
         ({"min_price": 9.0, "max_price": 3.0}, "no price lies between min_price=9.0 and max_price=3.0"),
         ({"hide_brands": "acme"}, "hide_brands must be a list of names, got 'acme'"),
+        ({"hide_brands": None}, "hide_brands must be a list of names, got None"),
+        ({"max_price": True}, "max_price must be a number, got True"),
     ],
 )
 def test_rules_that_cannot_be_meant_are_refused(given: dict[str, Any], says: str) -> None:

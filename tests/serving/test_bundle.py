@@ -15,7 +15,8 @@ from slatewise.datasets.tokens import History
 from slatewise.encoders.mean import MeanEncoder
 from slatewise.errors import ArtefactError, BundleError
 from slatewise.serving.bundle import HASHED, RECORD, Bundle
-from slatewise.serving.export import export_policy, write_bundle
+from slatewise.serving.export import write_bundle
+from slatewise.serving.graph import export_policy
 from slatewise.serving.parity import compare
 from slatewise.serving.runtime import Runtime
 

@@ -11,8 +11,9 @@ from gymnasium.vector import AutoresetMode
 
 from slatewise.agents.artefact import load_agent, save_agent
 from slatewise.agents.ppo import PPOConfig
-from slatewise.datasets.artefact import building
+from slatewise.datasets.artefact import building, fingerprint
 from slatewise.datasets.known_shop import KnownShop, KnownShopConfig
+from slatewise.datasets.rules import SlateRules
 from slatewise.encoders.loading import load_encoder
 from slatewise.encoders.session import ShopSessionConfig, ShopSessionModel
 from slatewise.envs.sb3 import SB3Bridge
@@ -97,6 +98,22 @@ def test_a_finished_bundle_is_read_back_and_other_settings_are_refused(folders: 
     assert (exported.folder / "bundle.json").stat().st_mtime_ns == written
     with pytest.raises(ArtefactError, match="was built with evaluation="):
         export(folders, exported.folder)
+
+
+def test_figures_of_another_agent_or_under_other_rules_are_refused(folders: Path, tmp_path: Path) -> None:
+    rules = SlateRules(max_price=1e6)
+    with pytest.raises(BundleError, match="judged policies without rules"):
+        export(folders, tmp_path / "bundle", rules=rules, evaluation_folder=folders / "evaluation")
+    for name, inputs in (("ruled", {"rules": fingerprint(rules.to_dict())}), ("other", {"ppo": "another"})):
+        with building(tmp_path / name, "evaluation", {}, inputs) as draft:
+            draft.facts["primary"] = "truth"
+    with pytest.raises(BundleError, match="judged policies under other rules"):
+        export(folders, tmp_path / "bundle", rules=SlateRules(max_price=2e6), evaluation_folder=tmp_path / "ruled")
+    with pytest.raises(BundleError, match="judged policies under other rules"):
+        export(folders, tmp_path / "bundle", evaluation_folder=tmp_path / "ruled")
+    with pytest.raises(BundleError, match="judged another agent called 'ppo'"):
+        export(folders, tmp_path / "bundle", evaluation_folder=tmp_path / "other")
+    assert not (tmp_path / "bundle").exists()
 
 
 def test_the_best_seed_needs_an_evaluation_of_this_agent(folders: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import itertools
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from slatewise.datasets.catalogue import Catalogue
 from slatewise.datasets.log import ShopLog
 from slatewise.datasets.rules import SlateRules
 from slatewise.encoders.mean import MeanEncoder
+from slatewise.errors import BundleError
 from slatewise.serving import Bundle, Filters, Runtime, ShopperEvent
 from slatewise.serving.export import write_bundle
 from slatewise.serving.ruled import RulesAtWork
@@ -117,6 +119,12 @@ def test_served_slates_are_those_of_the_policy_under_rules(bundle: Bundle) -> No
     assert bundle.record["schema"] == 2
     card = (bundle.folder / "README.md").read_text()
     assert "| rules every slate keeps | most_of_category: 3, most_of_brand: 2" in card
+
+
+def test_rules_that_this_version_does_not_know_are_told(bundle: Bundle) -> None:
+    later = replace(bundle, record={**bundle.record, "rules": {"least_of_brand": 1}})
+    with pytest.raises(BundleError, match="there is no rule 'least_of_brand'"):
+        Runtime(later)
 
 
 @pytest.mark.parametrize("explore", [0.0, 0.5])

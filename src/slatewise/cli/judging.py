@@ -19,7 +19,7 @@ from .inputs import HELD_OUT, Selection, check_items, check_same_items, facts_of
 from .learners import OFFLINE, rules_of
 from .showing import chosen_training
 from .steps import REWARD, SLATE_SIZE, TRAINED_IN, check_slate_size
-from .training import all_members
+from .training import TUNED_BY, all_members
 
 FROM_LOG = "the log alone"
 """What reports say of agents that were trained in no simulator."""
@@ -130,13 +130,15 @@ def _told(rules: SlateRules) -> str:
     return ", ".join(f"{name} {value}" for name, value in rules.to_dict().items())
 
 
-def _chosen_in(agents: Mapping[str, Path], judges: Mapping[str, Path]) -> dict[str, str]:
-    """Agent -> the judge whose shoppers chose among its versions as it trained, where one of these did."""
-    found: dict[str, str] = {}
+def _chosen_in(agents: Mapping[str, Path], judges: Mapping[str, Path]) -> dict[str, list[str]]:
+    """Agent -> the judges whose shoppers chose its version as it trained, or its settings before, if any of these."""
+    ids = {judge: id_of(place, "shopper") for judge, place in judges.items()}
+    found: dict[str, list[str]] = {}
     for name, folder in agents.items():
-        chose = read_config(folder, "agent")["slatewise_artefact"]["inputs"].get("judge")
-        its = next((judge for judge, place in judges.items() if id_of(place, "shopper") == chose), None)
-        found |= {} if its is None else {name: its}
+        inputs = read_config(folder, "agent")["slatewise_artefact"]["inputs"]
+        chose = {inputs.get("judge"), inputs.get(TUNED_BY)}
+        its = [judge for judge, one in ids.items() if one in chose]
+        found |= {name: its} if its else {}
     return found
 
 
@@ -198,10 +200,10 @@ def evaluate_step(
         for name, folder in folders.items()
     }
     chosen_in = _chosen_in(folders, judges)
-    for policy, judge in chosen_in.items():
+    for policy, chose in chosen_in.items():
         reporter.say(
-            f"{policy}: shoppers of {judge!r} chose among its versions. Other shoppers of it judge now, but it is no "
-            "independent judge; give one that neither trained nor chose as a further --judge"
+            f"{policy}: shoppers of {' and '.join(map(repr, chose))} chose its version or its settings. Others of it "
+            "judge now, but it is no independent judge; give one that neither trained nor chose as a further --judge"
         )
     next_item = next_item_step(reporter, log_folder, encoder_folder, held_out)
     extras = gather_extras(

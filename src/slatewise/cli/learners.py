@@ -33,34 +33,38 @@ def learner_config(agent: str, settings: Mapping[str, Any] | None = None) -> Any
     return kind(**{name: _value(name, given, defaults[name]) for name, given in (settings or {}).items()})
 
 
-def settings_of(path: Path, agent: str) -> dict[str, Any]:
-    """The settings in a file that `slatewise tune` wrote, or one of the same form by hand.
+def settings_of(path: Path, agent: str) -> tuple[dict[str, Any], str | None]:
+    """The settings in a file that `slatewise tune` wrote, and the id of the judge who chose them.
 
-    JSON or TOML: `{"agent": "ppo", "settings": {"gamma": 0.9}}`.
+    Or those of a file of the same form by hand, JSON or TOML: `{"agent": "ppo", "settings": {"gamma": 0.9}}`.
 
     Raises:
         typer.BadParameter: the file cannot be read, is of another form, or is of another agent.
     """
     found = read_table(path, "--settings")
-    if not isinstance(found.get("settings"), dict) or set(found) - {"agent", "settings"}:
+    known = isinstance(found.get("settings"), dict) and isinstance(found.get("judge", ""), str)
+    if not known or set(found) - {"agent", "settings", "judge"}:
         raise typer.BadParameter(
             f'--settings {path} must hold {{"agent": "{agent}", "settings": {{NAME: VALUE}}}}; it holds {sorted(found)}'
         )
     if found.get("agent", agent) != agent:
         raise typer.BadParameter(f"--settings {path} is of {found['agent']!r}, and --agent is {agent!r}")
-    return found["settings"]
+    return found["settings"], found.get("judge")
 
 
 def rules_of(path: Path) -> SlateRules:
     """The rules in a JSON or TOML file, for instance `{"most_of_brand": 2, "hide_categories": ["gift cards"]}`.
 
     Raises:
-        typer.BadParameter: the file cannot be read, or holds something else.
+        typer.BadParameter: the file cannot be read, holds something else, or asks nothing.
     """
     try:
-        return SlateRules.of(read_table(path, "--rules"))
+        found = SlateRules.of(read_table(path, "--rules"))
     except ValueError as error:
         raise typer.BadParameter(f"--rules {path}: {error}") from error
+    if not found.to_dict():
+        raise typer.BadParameter(f"--rules {path} asks nothing of a slate; leave it out, or name a rule")
+    return found
 
 
 def read_table(path: Path, option: str) -> dict[str, Any]:
@@ -89,11 +93,11 @@ def _value(name: str, given: Any, default: Any) -> Any:
         return text
     if isinstance(default, bool):
         if text not in ("true", "false"):
-            raise typer.BadParameter(f"--set {name} is true or false, got {text!r}")
+            raise typer.BadParameter(f"the setting {name} is true or false, got {text!r}")
         return text == "true"
     whole = isinstance(default, int)
     try:
         return int(text) if whole else float(text)
     except ValueError as error:
         what = "a whole number" if whole else "a number"
-        raise typer.BadParameter(f"--set {name} takes {what}, got {text!r}") from error
+        raise typer.BadParameter(f"the setting {name} takes {what}, got {text!r}") from error

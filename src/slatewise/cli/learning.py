@@ -204,6 +204,7 @@ def train(
             told = {name: value for name, value in told.items() if value is not None}
             if judge is None and told:
                 raise ValueError("--judge-every, --judge-shoppers and --patience go with --judge; name a judge")
+        found, tuned_by = ({}, None) if settings_file is None else settings_of(settings_file, agent.value)
         parts: dict[str, Any] = {
             "encoder_folder": encoder,
             "agent": agent.value,
@@ -211,10 +212,7 @@ def train(
             "steps": total_steps,
             "seeds": range(seed, seed + trainings),
             "reward": reward,
-            "settings": {
-                **({} if settings_file is None else settings_of(settings_file, agent.value)),
-                **pairs(settings, "--set", "NAME=VALUE"),
-            },
+            "settings": {**found, **pairs(settings, "--set", "NAME=VALUE")},
             "tensorboard": tensorboard,
             "force": force,
         }
@@ -223,7 +221,8 @@ def train(
             facts = train_offline_step(reporter, log, out, **parts, held_out=held_out)
         else:
             judged = None if judge is None else JudgedBy(judge, **told)
-            facts = train_step(reporter, log, out, **parts, shopper_folder=shopper, doubt=doubt, judge=judged)
+            parts |= {"shopper_folder": shopper, "doubt": doubt, "tuned_by": tuned_by, "judge": judged}
+            facts = train_step(reporter, log, out, **parts)
         show_learning(reporter, facts)
         reporter.tell(f"agent: {out}")
         reporter.result({"out": str(out), **facts})

@@ -80,7 +80,10 @@ def export(
     out: Out,
     rules: Rules = None,
     training: Annotated[
-        int | None, typer.Option(help="Which training seed; the one of highest training reward when left out.")
+        int | None,
+        typer.Option(
+            help="Which training seed; when left out, the one that `train --judge` valued highest, or that earned most."
+        ),
     ] = None,
     evaluation: Annotated[Path | None, typer.Option(help="Folder that `evaluate` wrote, for the model card.")] = None,
     histories: Annotated[int, typer.Option(min=1, help="Held-out histories to compare slates on.")] = 1000,

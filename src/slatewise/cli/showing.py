@@ -109,7 +109,8 @@ def show_values(reporter: Reporter, out: Path) -> None:
     found = Evaluation.load(out)
     for simulator in found.outcomes.simulators:
         said = " (agents were trained in it)" if simulator in found.trained_in.values() else ""
-        said += " (it chose among an agent's versions)" if simulator in found.chosen_in.values() else ""
+        chose = any(simulator in names for names in found.chosen_in.values())
+        said += " (it chose an agent's version or settings)" if chose else ""
         columns, rows = as_rows(found.summary[found.summary["simulator"] == simulator])
         reporter.table(f"In the {simulator}{said}: mean [95 % interval]", columns, rows)
     primary = found.comparisons[found.comparisons["simulator"] == found.primary]

@@ -18,6 +18,8 @@ ENVS = 64
 """Shoppers that an agent meets at a time while it trains."""
 HISTORY_LEN = 40
 """Tokens of a history that a shopper's click model is told."""
+TUNED_BY = "tuned_by"
+"""Among an agent's inputs, the judge by whose shoppers its settings were found."""
 
 
 @dataclass(frozen=True)
@@ -171,17 +173,23 @@ def train_step(
     reward: str = REWARD,
     doubt: float | None = None,
     settings: Mapping[str, Any] | None = None,
+    tuned_by: str | None = None,
     judge: JudgedBy | None = None,
     tensorboard: Path | None = None,
     force: bool = False,
 ) -> dict[str, Any]:
-    """Train a slate agent, once for each seed, on simulated shoppers; `settings` are those of its config."""
+    """Train a slate agent, once for each seed, on simulated shoppers.
+
+    `settings` are those of its config, found by the shoppers whose id is `tuned_by`, if that is told.
+    """
     ground = Ground.load(log_folder, encoder_folder, shopper_folder, k=k, reward=reward, doubt=doubt)
     from ..agents import Validation, train
 
     with checked():
         config = learner_config(agent, settings)
     parts, inputs, told, validation = ground.parts(config), dict(ground.inputs), ground.settings(), None
+    if tuned_by is not None:
+        inputs[TUNED_BY] = tuned_by
     if judge is not None:
         shopper, inputs["judge"] = ground.judge(judge.folder)
         value = ground.valuer(shopper, judge.shoppers, seeds[0])

@@ -178,7 +178,9 @@ def tune_step(
             return facts
     with building(out, "tuning", plan, inputs, force=force or more) as draft:
         if more and not (draft.folder / STUDY).is_file():
-            shutil.copy(out / STUDY, draft.folder / STUDY)
+            copied = draft.folder / f"{STUDY}.new"
+            shutil.copy(out / STUDY, copied)
+            copied.replace(draft.folder / STUDY)  # in one step, for a kill must not leave half of it
         with reporter.step(f"searching settings of {agent}, {search.trials} trials") as progress:
             found = tune(
                 folder=draft.folder,
@@ -191,7 +193,7 @@ def tune_step(
             )
         given = {name: getattr(config, name) for name in settings or {}}
         best = {**given, **found.settings}
-        write_json(draft.folder / SETTINGS, {"agent": agent, "settings": best})
+        write_json(draft.folder / SETTINGS, {"agent": agent, "settings": best, "judge": judge_id})
         states = [row["state"] for row in found.trials]
         draft.facts |= {
             "asked": asked,
