@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..datasets.catalogue import Catalogue
+from ..datasets.log import ShopLog
 from .console import Reporter, checked
 from .inputs import catalogue_id, check_items, check_same_items, facts_of, id_of
 from .learners import learner_config
@@ -71,7 +72,7 @@ class Ground:
         from ..simulators import Expects, load_shopper
 
         encoder, shopper = load_encoder(encoder_folder), load_shopper(shopper_folder)
-        catalogue = Catalogue.load(log_folder / "catalogue.parquet")
+        catalogue = ShopLog.load(log_folder).catalogue  # whole, so that a damaged log is named
         check_items(catalogue.n_items, encoder=encoder.n_items, shopper=shopper.n_items)
         with checked():
             RewardMix.of(reward)
