@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .bundle import Bundle
     from .export import export_bundle, write_bundle
+    from .graph import export_policy
     from .history import BuiltHistory, ShopperEvent, build_history
     from .parity import ParityReport
     from .records import FeedbackEvent, SlateRecord
