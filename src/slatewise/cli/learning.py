@@ -12,6 +12,7 @@ from .inputs import HELD_OUT
 from .learners import OFFLINE, settings_of
 from .offline import train_offline_step
 from .options import (
+    Doubt,
     EncoderFolder,
     Examination,
     Family,
@@ -134,10 +135,7 @@ def train(
         int, typer.Option("--trainings", "--seeds", min=1, help="Trainings, with seeds from `--seed` on.")
     ] = 3,
     reward: Reward = steps.REWARD,
-    doubt: Annotated[
-        float | None,
-        typer.Option(min=0, help="Reward taken off for each unit by which the ensemble disagrees about a slate."),
-    ] = None,
+    doubt: Doubt = None,
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="NAME=VALUE", help="A setting of the learner's config; may be given again."),

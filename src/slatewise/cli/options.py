@@ -132,6 +132,10 @@ HeldOut = Annotated[
 Reward = Annotated[
     str, typer.Option("--reward", help="`clicks`, `purchases`, `revenue`, or `clicks_and_purchases` (1 and 5 more).")
 ]
+Doubt = Annotated[
+    float | None,
+    typer.Option(min=0, help="Reward taken off for each unit by which the ensemble disagrees about a slate."),
+]
 Rules = Annotated[
     Path | None,
     typer.Option("--rules", metavar="FILE", help="Rules that every slate keeps, JSON or TOML; see docs/agents.md."),

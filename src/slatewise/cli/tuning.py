@@ -14,6 +14,7 @@ from .console import Reporter, checked, plain, reported
 from .inputs import facts_of
 from .learners import learner_config
 from .options import (
+    Doubt,
     EncoderFolder,
     EndsEarly,
     Force,
@@ -74,10 +75,7 @@ def tune(
     check_shoppers: Annotated[int, typer.Option(min=2, help="Fresh shoppers of the judge whom both serve.")] = 2_000,
     k: SlateSize = steps.SLATE_SIZE,
     reward: Reward = steps.REWARD,
-    doubt: Annotated[
-        float | None,
-        typer.Option(min=0, help="Reward taken off for each unit by which the ensemble disagrees about a slate."),
-    ] = None,
+    doubt: Doubt = None,
     seed: Seed = 0,
     force: Force = False,
     as_json: Json = False,
