@@ -5,8 +5,8 @@
     python benchmarks/known_truth.py --keep FOLDER    # shops already measured are read back
 
 For each shop: a log under a logging policy whose propensities are known; the encoder of the shopper from one half of
-its shoppers, and the shopper with its ensemble from the other; fifteen policies and one learnt by PPO in the fitted
-shopper, each served to shoppers of the truth and of the ensemble until they leave. Then:
+its shoppers, and the shopper with its ensemble from the other, carts and purchases from both; fifteen policies and one
+learnt by PPO in the fitted shopper, each served to shoppers of the truth and of the ensemble until they leave. Then:
 
   tau       Kendall's rank correlation of the policies' rewards in the fitted shopper and in the truth
   error     median over policies and shops of |fitted - truth| / truth
@@ -92,7 +92,7 @@ def measure(config: KnownShopConfig, study: Study, folder: Path) -> pd.DataFrame
     }
     told(f"shop {seed}: {len(log)} sessions, {int((log.slates.clicked >= 0).sum())} clicks; encoders are trained")
     settings = FitConfig(held_out=0, members=study.members, seed=seed)
-    fitted = fit_shopper(ours, encoders["shopper"], config=settings)
+    fitted = fit_shopper(ours, encoders["shopper"], config=settings, others=others)
     views = fit_shopper(only_views(ours), encoders["shopper"], config=settings)
     boosted = fit_boosted(others, config=settings)
     told(f"shop {seed}: shoppers are fitted")

@@ -9,8 +9,9 @@ import torch
 from ..datasets.log import ShopLog
 from ..encoders.state import StateEncoder
 from .choice_evidence import choice_evidence
+from .clicked import Clicked, clicked_beside
 from .encoder_overlap import shared_sessions
-from .ensemble import left_out, parts_of, resampled
+from .ensemble import drawn_shoppers, left_out, parts_of, resampled
 from .examination import FORMS, Examination
 from .fit_judged import judged_after
 from .fitted import FittedShopper
@@ -18,7 +19,7 @@ from .ground import Ground
 from .learn import LearnedChoice, Strengths, arrivals, learn_again, learn_choice, nothing_for_click_rate
 from .learn_after import Rest
 from .members import Parts
-from .observed import After
+from .observed import After, shopper_numbers
 from .price_slope import price_evidence
 from .priors import Evidence, Priors
 from .quantities_fit import Bought
@@ -103,6 +104,7 @@ def fit_shopper(
     *,
     config: FitConfig | None = None,
     later: ShopLog | None = None,
+    others: ShopLog | None = None,
     progress: Progress | None = None,
 ) -> FittedShopper:
     """A shopper that follows sessions with an encoder; nothing is written.
@@ -113,6 +115,9 @@ def fit_shopper(
             foretells sessions that it knows too well, and the shopper would believe it.
         config: settings.
         later: sessions to judge the fit by, of the same catalogue; then `config.held_out` keeps none of `log` aside.
+        others: sessions of other shoppers of the same catalogue and time, from which carts and purchases after a click
+            are learnt too; they are few, and what the encoder knows of its own shoppers hardly tells who buys. Such as
+            the half of the shoppers that it learnt from. Where choices are next views they are not read.
         progress: told of (done, total, words).
 
     Returns:
@@ -130,7 +135,8 @@ def fit_shopper(
     overlap = shared_sessions(ground.log, encoder)
     known = config.priors, config.strengths, config.examination
     learned = learn_choice(ground.log, ground.occasions, encoder, *known, progress)
-    shopper, evidence, parameters = _assembled(ground, encoder, learned, config, rng, progress)
+    others = others if ground.from_slates else None
+    shopper, evidence, parameters = _assembled(ground, encoder, learned, others, config, rng, progress)
     shopper.report = ground.report(shopper, [*evidence, *overlap], parameters, config.seed, progress)
     shopper.report["forms"] = learned.form.table
     if ground.held is not None:
@@ -145,6 +151,7 @@ def _assembled(
     ground: Ground,
     encoder: StateEncoder,
     learned: LearnedChoice,
+    others: ShopLog | None,
     config: FitConfig,
     rng: np.random.Generator,
     progress: Progress | None,
@@ -154,10 +161,14 @@ def _assembled(
     came, session = arrivals(log, config.max_arrivals, rng, priors.arrival_views)
     after = After.of_slates(log.slates) if ground.from_slates else After.of_views(log, occasions)
     effects, known = config.strengths.effects(encoder), ground.click_rate_known
-    rest = Rest(
-        log, learned, occasions, after, ground.visits, Bought.of(log), effects, priors, config.min_events, known
-    )
-    whole = rest.learn(np.ones(len(log)), learned.fit.weights)
+    clicked = Clicked.of(after, learned.data, shopper_numbers(log))
+    if others is not None:
+        others = ground.beside(others, config.max_slots, np.random.default_rng([config.seed, 4]))
+        clicked = clicked_beside(clicked, log, others, encoder, learned, progress)
+    bought = Bought.of(log)
+    visits, least = ground.visits, config.min_events
+    rest = Rest(log, learned, occasions, after, clicked, visits, bought, effects, priors, least, known)
+    whole = rest.learn(np.ones(len(log) + (0 if others is None else len(others))), learned.fit.weights)
     model = ShopperModel(
         facts=learned.facts,
         scaling=learned.scaling,
@@ -173,7 +184,9 @@ def _assembled(
             progress(number, config.members, "fitting the ensemble")
         without = left_out(config.left_out, config.seed, number)
         choice = learn_again(learned, drawn[occasions.session], without).weights
-        members.append(parts_of(choice, rest.learn(drawn, choice, whole), drawn[session]))
+        luck = np.random.default_rng([config.seed, 3, number])
+        every = drawn if others is None else np.append(drawn, drawn_shoppers(others, luck))
+        members.append(parts_of(choice, rest.learn(every, choice, whole, luck), drawn[session]))
     model = replace(model, members=Parts.stacked(members) if members else None)
     if not ground.click_rate_known:
         model = _with_click_rate(model, encoder, priors)

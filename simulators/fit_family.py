@@ -31,6 +31,7 @@ def fit(
     encoder_path: Path | str | None = None,
     config: FitConfig | None = None,
     later: ShopLog | None = None,
+    others: ShopLog | None = None,
     inputs: Mapping[str, str] | None = None,
     force: bool = False,
     progress: Progress | None = None,
@@ -61,6 +62,7 @@ def fit(
     encoder_path: Path | str | None = None,
     config: FitConfig | None = None,
     later: ShopLog | None = None,
+    others: ShopLog | None = None,
     inputs: Mapping[str, str] | None = None,
     force: bool = False,
     progress: Progress | None = None,
@@ -77,6 +79,7 @@ def fit(
             write itself.
         config: settings; of a boosted shopper also a `boosted_fit.BoostedConfig`, which says how trees grow.
         later: sessions to judge the fit by, of the same catalogue; then `config.held_out` keeps none of `log` aside.
+        others: sessions of other shoppers, from which carts and purchases are learnt too, see `fit_shopper`.
         inputs: name -> id of the artefacts read, recorded.
         force: replace a finished folder.
         progress: told of (done, total, words).
@@ -91,7 +94,7 @@ def fit(
         EvidenceError: the log holds too few clicks on slates and too few views.
         ArtefactError: `out` holds something else, or other settings, or the encoder cannot be stored.
         ValueError: the family needs an encoder and none is given, or the other way round; or it lacks the form of
-            examination asked for.
+            examination asked for, or does not learn from `others`.
     """
     if family not in get_args(Family):
         raise ValueError(f"family must be one of {', '.join(get_args(Family))}, got {family!r}")
@@ -100,6 +103,8 @@ def fit(
             f"family {family!r} takes {'no' if encoder is not None else 'an'} encoder; "
             f"{'give None' if encoder is not None else 'give the one that its shoppers follow sessions with'}"
         )
+    if encoder is None and others is not None:
+        raise ValueError("boosted shoppers learn from one log; leave `others` out")
     config = BoostedConfig.of(config) if encoder is None else config or FitConfig()
     settings = {"family": "fitted" if family == "transformer" else family, **asdict(config)}
     if not force and is_finished(Path(out), KIND, settings, dict(inputs or {})):
@@ -111,7 +116,7 @@ def fit(
             shopper = fit_boosted(log, config=config, later=later, progress=progress)
             facts = write_boosted(shopper.model, draft.folder)
         else:
-            shopper = fit_shopper(log, encoder, config=config, later=later, progress=progress)
+            shopper = fit_shopper(log, encoder, config=config, later=later, others=others, progress=progress)
             path = None if encoder_path is None else Path(encoder_path)
             facts = write_fitted(shopper.model, encoder, path, draft.folder)
         shopper.report = {**shopper.report, **facts}

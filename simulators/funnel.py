@@ -1,17 +1,15 @@
 """From a click to the cart to a purchase: what follows a click.
 
-Shapes: C clicks, F' funnel features, N items.
+Shapes: B shoppers, F' funnel features, N items.
 """
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from .features import ITEM_FEATURES
-from .logistic import ItemEffects, LogisticFit, fit_logistic, logit
+from .logistic import logit
 
 FUNNEL_FEATURES = (
     "match",
@@ -81,35 +79,6 @@ class Stage:
     def to(self, device: torch.device) -> "Stage":
         """The same on a device."""
         return Stage(self.weights.to(device), self.effects.to(device))
-
-
-def fit_stage(
-    scaled: NDArray[np.float64],
-    items: NDArray[np.int64],
-    utility: NDArray[np.float64],
-    passed: NDArray[np.bool_],
-    weight: NDArray[np.float64],
-    *,
-    effects: ItemEffects,
-    start: LogisticFit | None = None,
-) -> tuple[Stage, LogisticFit]:
-    """One step of the funnel.
-
-    Args:
-        scaled: (C, F) scaled item features of those who got as far as this step.
-        items: (C,) their items.
-        utility: (C,) of these, to those who clicked them.
-        passed: (C,) whether they passed it, some of them and not all.
-        weight: (C,) how often each counts.
-        effects: prior of the items' effects.
-        start: a fit of the same clicks, weighted otherwise, to begin from.
-    """
-    x = np.column_stack([np.ones(len(items)), scaled[:, COLUMNS], utility])
-    centre = np.append(logit(float(np.average(passed, weights=weight))), np.zeros(len(COLUMNS) + 1))
-    # Few events: what the utility does not say already moves the log odds by little.
-    spread = np.concatenate([[2.0], np.full(len(COLUMNS), 0.2), [0.5]])
-    fit = fit_logistic(x, passed, weight, items, centre=centre, spread=spread, prior=effects, start=start)
-    return Stage(torch.from_numpy(fit.weights).float(), torch.from_numpy(fit.effects).float()), fit
 
 
 def outcome_codes(clicked: Tensor, carted: Tensor, purchased: Tensor) -> Tensor:

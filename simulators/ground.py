@@ -64,6 +64,13 @@ class Ground:
         """Whether the log tells how often a slate is not clicked."""
         return self.from_slates and not self.occasions.given_click
 
+    def beside(self, others: ShopLog, most: int, rng: np.random.Generator) -> ShopLog:
+        """Of other sessions those that began before any that judges; so many that their slates hold `most` slots."""
+        if self.held is not None:
+            first = self.held.sessions["start"].min()
+            others = others.part(np.flatnonzero((others.sessions["start"] < first).to_numpy()))
+        return _capped(others, most, rng)
+
     def report(
         self,
         shopper: Foretells,

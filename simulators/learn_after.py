@@ -6,13 +6,14 @@ Shapes: S slates, F item features, Q leaving features, N items.
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from ..datasets.log import ShopLog, Slates
 from .choice import ChoiceWeights
 from .choice_fit import ChoiceData
-from .funnel import Stage, fit_stage
+from .clicked import Clicked
+from .funnel import Stage
+from .funnel_fit import StageFit, columns, fit_stage
 from .gaps import lengths_untold
 from .learn import LearnedChoice
 from .leaving import LEAVING_FEATURES, STEPS, Leaving, constant_leaving, leaving_from
@@ -38,13 +39,12 @@ class LearnedFunnel:
 
     cart: Stage
     purchase: Stage
-    fits: dict[str, LogisticFit]
+    fits: dict[str, StageFit]
     evidence: list[Evidence]
 
 
 def learn_funnel(
-    after: After,
-    data: ChoiceData,
+    clicked: Clicked,
     choice: ChoiceWeights,
     weight: NDArray[np.float64],
     effects: ItemEffects,
@@ -52,25 +52,34 @@ def learn_funnel(
     least: int,
     clicks_known: bool,
     start: "LearnedFunnel | None" = None,
+    luck: np.random.Generator | None = None,
 ) -> LearnedFunnel:
-    """Fit carts given clicks, and purchases given carts; see `StepCount.of`. `choice` tells why the clicks were made.
+    """Fit carts given clicks, and purchases given carts; see `StepCount.of` and `funnel_fit.fit_stage`.
 
     A purchase counts as a cart, whether or not the shop logged one.
+
+    Args:
+        clicked: the clicks.
+        choice: tells why they were made.
+        weight: (C,) how often each counts.
+        effects: widest prior of items' effects.
+        priors: for what is not told.
+        least: events that make a step learnt.
+        clicks_known: whether the log tells what was not clicked.
+        start: a fit of the same clicks, weighted otherwise, to begin from.
+        luck: draws the priors' means, for a member of an ensemble.
     """
-    took = np.flatnonzero(after.outcome >= 1)
-    outcome, item, often = after.outcome[took], after.item[took], weight[took]
-    features = data.features.numpy()[took, data.clicked.numpy()[took]]
-    utility = choice.utility(torch.from_numpy(features), torch.from_numpy(item)).numpy()
+    x = columns(clicked.features, clicked.utility(choice))
     stages, fits, evidence = {}, {}, []
     for step in FUNNEL_STEPS:
-        counted = StepCount.of(step, outcome, often, priors, least, clicks_known)
-        reached, passed = counted.reached, counted.passed
+        counted = StepCount.of(step, clicked.outcome, weight, priors, least, clicks_known)
+        there = counted.reached
         evidence.append(counted.evidence)
         if counted.rate is None:
             begin = start.fits.get(step) if start else None
-            stages[step], fits[step] = fit_stage(
-                features[reached], item[reached], utility[reached], passed, often[reached], effects=effects, start=begin
-            )
+            rows = x[there], clicked.item[there], counted.passed, weight[there], clicked.shopper[there]
+            fits[step] = fit_stage(*rows, effects=effects, before=fits.get("cart"), start=begin, luck=luck)
+            stages[step] = fits[step].stage
         else:
             stages[step] = Stage.constant(counted.rate, len(effects.vectors) - 1)
     return LearnedFunnel(stages["cart"], stages["purchase"], fits, evidence)
@@ -209,6 +218,8 @@ class Rest:
 
     Attributes:
         log: the sessions. learned: their choices. occasions: when these were. after: what came of them.
+        clicked: their clicks, and after them those of the encoder's own shoppers, where carts and purchases are learnt
+            from these too; their sessions are numbered on from those of `log`.
         visits: whether and when the shoppers of these sessions came again.
         bought: the purchases whose quantity is known.
         effects: prior of items' effects. priors: for what is not told. least: events that make a part learnt.
@@ -219,6 +230,7 @@ class Rest:
     learned: LearnedChoice
     occasions: Occasions
     after: After
+    clicked: Clicked
     visits: Revisits
     bought: Bought
     effects: ItemEffects
@@ -227,19 +239,25 @@ class Rest:
     clicks_known: bool
 
     def learn(
-        self, weight: NDArray[np.float64], choice: ChoiceWeights, start: LearnedRest | None = None
+        self,
+        weight: NDArray[np.float64],
+        choice: ChoiceWeights,
+        start: LearnedRest | None = None,
+        luck: np.random.Generator | None = None,
     ) -> LearnedRest:
         """Fit it, each session counting (sessions,) times.
 
         Args:
-            weight: (sessions,).
+            weight: (sessions,), and on from there of those whose clicks alone count.
             choice: fitted with these weights.
             start: a fit of other weights to begin from.
+            luck: for a member of an ensemble, draws what the log does not tell.
         """
+        whole, weight = weight, weight[: len(self.log)]
         often, from_slates = weight[self.occasions.session], self.occasions.correction is None
         common = often, self.effects, self.priors, self.least
-        begin, known = start and start.funnel, self.clicks_known
-        funnel = learn_funnel(self.after, self.learned.data, choice, *common, clicks_known=known, start=begin)
+        begin, clicks = start and start.funnel, whole[self.clicked.session]
+        funnel = learn_funnel(self.clicked, choice, clicks, *common[1:], self.clicks_known, begin, luck)
         why = lengths_untold(self.log, from_slates, self.clicks_known)
         if why is None:
             seen, data, before = self.learned.seen, self.learned.data, start and start.leaving

@@ -69,10 +69,18 @@ def fit_logistic(
     spread: Doubles,
     prior: ItemEffects,
     start: LogisticFit | None = None,
+    estimated: bool = True,
+    luck: np.random.Generator | None = None,
 ) -> LogisticFit:
     """Most likely weights and item effects.
 
-    The spread of the effects' prior is estimated along, as in `choice_fit.fit_choice`.
+    The spread of the effects' prior is estimated along, as in `choice_fit.fit_choice`, which takes many events.
+
+    Given `luck`, the means of the prior are drawn from the prior. What the rows say little of then differs from fit to
+    fit as much as it is unknown, where otherwise all fits would agree on the prior's mean.
+
+    Source of the last: Osband et al., "Randomized prior functions for deep reinforcement learning", NeurIPS 2018
+    (arXiv 1806.03335), section 3, where for Gaussian regression it is shown to draw from the posterior.
 
     Args:
         x: (R, P) features, a column of ones among them.
@@ -83,12 +91,17 @@ def fit_logistic(
         spread: (P,) its standard deviation.
         prior: of the effects; its spreads are where the estimate begins.
         start: a fit of the same rows, weighted otherwise, to begin from; its spreads are kept.
+        estimated: whether the spread of the effects' prior is estimated; otherwise it is taken as it is.
+        luck: draws the means of the prior; by default they are `centre`, and 0 for effects.
     """
     p, d = x.shape[1], prior.vectors.shape[1]
     prior, found = (prior, None) if start is None else (start.prior, start.found)
     effects, weights = np.zeros(len(prior.vectors)), centre
-    for left in reversed(range(SPREAD_ROUNDS if start is None else 1)):
-        found = _most_likely(x, y, weight, item, centre, spread, prior, found)
+    mean = np.concatenate([centre, np.zeros(d + len(effects))])
+    drawn = np.zeros_like(mean) if luck is None else luck.normal(size=len(mean))
+    for left in reversed(range(SPREAD_ROUNDS if start is None and estimated else 1)):
+        scale = np.concatenate([spread, np.full(d, prior.alike), np.full(len(effects), prior.own)])
+        found = _most_likely(x, y, weight, item, mean + scale * drawn, scale, prior, found)
         weights, alike, own = np.split(found, [p, p + d])
         effects = _effects(prior, alike, own)
         if not left:
@@ -129,15 +142,13 @@ def _most_likely(
     y: NDArray[np.bool_],
     weight: Doubles,
     item: NDArray[np.int64],
-    centre: Doubles,
-    spread: Doubles,
+    mean: Doubles,
+    scale: Doubles,
     prior: ItemEffects,
     start: Doubles | None,
 ) -> Doubles:
-    """Weights (P,), what similar items share (D,), and what is an item's own (N + 1,), for a given prior, in a row."""
+    """Weights (P,), what similar items share (D,), and what is an item's own (N + 1,), in a row; a priori normal."""
     p, d = x.shape[1], prior.vectors.shape[1]
-    mean = np.concatenate([centre, np.zeros(d + len(prior.vectors))])
-    scale = np.concatenate([spread, np.full(d, prior.alike), np.full(len(prior.vectors), prior.own)])
 
     def loss(free: Doubles) -> tuple[float, Doubles]:
         theta = mean + scale * free  # the prior has unit variance in `free`, which evens out the curvature

@@ -10,6 +10,7 @@ from .choice_fit import ChoiceFit
 from .examination import Examination
 from .features import ITEM_FEATURES, OUTSIDE_FEATURES, SCALED, Scaling
 from .funnel import FUNNEL_WEIGHTS
+from .funnel_fit import StageFit
 from .leaving import LEAVING_FEATURES
 from .logistic import LogisticFit
 from .quantities import QUANTITY_FEATURES
@@ -19,7 +20,7 @@ from .returning_fit import ReturnFit
 
 
 def parameter_table(
-    choice: ChoiceFit, funnel: dict[str, LogisticFit], leaving: LogisticFit | None, scaling: Scaling, from_slates: bool
+    choice: ChoiceFit, funnel: dict[str, StageFit], leaving: LogisticFit | None, scaling: Scaling, from_slates: bool
 ) -> list[dict[str, Any]]:
     """One row a parameter that was learnt.
 

@@ -1,7 +1,7 @@
 """What the steps read: finished artefacts, checked before anything long begins, and the sessions selected of a log."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -39,6 +39,12 @@ class Selection:
         if self.shoppers == "all":
             return log
         return log.shopper_half(AGENT_HALF if self.shoppers == "agent" else SIMULATOR_HALF)
+
+    def other_half(self) -> "Selection | None":
+        """The same of the other half of the shoppers; none where all are selected."""
+        if self.shoppers == "all":
+            return None
+        return replace(self, shoppers="simulator" if self.shoppers == "agent" else "agent")
 
     def named(self, log_folder: Path) -> str:
         """The id recorded among a step's inputs: of the log, and of what was selected."""

@@ -71,7 +71,7 @@ def fit(
 
     **Reads** the log, but for the latest sessions. Choices are learnt from slates shown (50 clicks on them at least)
     or, where a log has none, from what was viewed next; with an encoder, of the half of the shoppers that it did not
-    learn from.
+    learn from. Carts and purchases after a click, which are few, are learnt from both halves.
 
     **Writes** the shopper, with an ensemble whose members differ by what the log leaves open, and prints of each
     quantity whether the log told it, and how surely, or it was assumed. With `--report` also a page on how real the
@@ -85,7 +85,7 @@ def fit(
 
     **Two families**, so that no agent is judged by its teacher alone: train in one, and give the other to `evaluate
     --judge`. `boosted` needs no encoder. It learns from the half of the shoppers that `transformer` leaves to its
-    encoder, so that the two share no shopper's choices, and neither states nor form.
+    encoder, so that the two share no shopper's choices, and neither states nor form; they share carts and purchases.
     """
     reporter = Reporter(as_json, quiet)
     priors = {"click_rate": click_rate, "slates_per_session": slates_per_session}

@@ -121,6 +121,8 @@ def fit_step(
             fit(selection.of(log), None, out, family="boosted", **shared)
         else:
             assert encoder_folder is not None
+            other_half = selection.other_half()
+            shared["others"] = None if other_half is None else other_half.of(log)
             fit(selection.of(log), load_encoder(encoder_folder), out, encoder_path=encoder_folder, **shared)
     return facts_of(out, "shopper")
 
@@ -143,7 +145,8 @@ def fit_command(
     """`fit`, with an encoder of the shopper's own pretrained first where none is named.
 
     That encoder learns from the simulator's half of the shoppers, and the choices are fitted on the other half, which
-    it has not seen: on its own half it would look more certain of what comes next than it is. With an encoder that is
+    it has not seen: on its own half it would look more certain of what comes next than it is. Carts and purchases after
+    a click, which are few, are learnt from both. With an encoder that is
     named, choices are fitted on the half that this one has not seen. Boosted shoppers have no encoder; their choices
     are fitted on the simulator's half, whose choices the others do not know.
     """
