@@ -12,8 +12,9 @@ learnt by PPO in the fitted shopper, each served to shoppers of the truth and of
   error     median over policies and shops of |fitted - truth| / truth
   coverage  share of (policy, shop) cells in which the 90 % interval of the ensemble holds the truth
 
-`views` is the same with all slates struck out of the log, so that how shoppers look and how often they click nothing
-is assumed. `boosted` is the second family, which has no encoder. Truth and fit meet different shoppers.
+What was bought is counted by the chances of the items clicked, but for `boosted`: the luck of few purchases would blur
+it. `views` is the same with all slates struck out of the log, so that how shoppers look and how often they click
+nothing is assumed. `boosted` is the second family, which has no encoder. Truth and fit meet different shoppers.
 Intervals of tau, errors and coverage (95 %) come from resampling shops, or policies where there is one shop. The last
 line is one JSON object.
 """
@@ -31,6 +32,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from likely_revenue import LikelyRevenue
 from machine import describe
 from shelf_policies import varied
 
@@ -109,12 +111,13 @@ def measure(config: KnownShopConfig, study: Study, folder: Path) -> pd.DataFrame
     )[0]
     told(f"shop {seed}: PPO has learnt")
     rows = []
-    for name, simulator, many in (
-        (TRUTH, truth, 2),
-        (FITTED, fitted.ensemble(), 1),
-        (VIEWS, views.ensemble(), 1),
-        (BOOSTED, boosted.ensemble(), 1),
-    ):
+    judges: dict[str, tuple[Any, int]] = {
+        TRUTH: (LikelyRevenue(truth), 2),
+        FITTED: (LikelyRevenue(fitted.ensemble()), 1),
+        VIEWS: (LikelyRevenue(views.ensemble()), 1),
+        BOOSTED: (boosted.ensemble(), 1),
+    }
+    for name, (simulator, many) in judges.items():
         outcomes = judge(
             policies,
             simulator,
