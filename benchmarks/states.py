@@ -92,20 +92,19 @@ class World:
         shop: settings beside those of the small shop.
         sessions: of the log.
         fitted: whether agents learn on shoppers fitted on the log; else on the true ones, who judge in any case.
-        states: compared.
-        agents: who learn.
+        states: compared, for each agent who learns.
     """
 
     shop: Mapping[str, Any] = field(default_factory=lambda: LONG)
     sessions: int = 3_000
     fitted: bool = False
-    states: tuple[str, ...] = ("nothing", "last item", "mean", "transformer")
-    agents: tuple[str, ...] = ("slate_dqn",)
+    states: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: {"slate_dqn": FEW})
 
 
+FEW = ("nothing", "last item", "mean", "transformer")
 LONG = {"patience": 15, "letdown": 0.5, "leave_bought": 0.02}
 WORLDS = {
-    "long visits": World(states=(*NAMES, WORDS), agents=("slate_dqn", "slate_ppo")),
+    "long visits": World(states={"slate_dqn": (*NAMES, WORDS), "slate_ppo": FEW}),
     "fitted": World(fitted=True),
     "short visits": World(shop={}),
     "satiation": World(shop={**LONG, "satiation": 1.2, "satiation_kept": 0.95}),
@@ -144,7 +143,8 @@ class Scene:
         }
         words = MeanEncoder.from_catalogue(shop.catalogue, vectors.shape[1], words=0.5)
         states[WORDS] = aligned(words, words.item_vectors, log)
-        states = {name: states[name] for name in world.states}
+        wanted = {name for names in world.states.values() for name in names}
+        states = {name: one for name, one in states.items() if name in wanted}
         return cls(truth, log, teacher, states, transformer)
 
     def probed(self, shoppers: int) -> dict[str, dict[str, Any]]:
@@ -230,12 +230,12 @@ def studied(name: str, args: argparse.Namespace) -> dict[str, Any]:
         "popular": PopularPolicy.from_tokens(scene.log.tokens, scene.log.catalogue.n_items, K),
         "oracle of a click": OraclePolicy(scene.truth, K, "click", exact=False),
     }
-    for agent in args.agent or world.agents:
+    for agent in args.agent or world.states:
         steps = 2_560 if args.quick else STEPS[agent]
         parts = [judged(fixed, scene, plain, args.shoppers)]
-        for state, encoder in scene.states.items():
+        for state in world.states.get(agent, FEW):
             policies = learnt(scene, agent, state, folder, args.seeds, steps)
-            parts.append(judged({state: policies}, scene, encoder, args.shoppers))
+            parts.append(judged({state: policies}, scene, scene.states[state], args.shoppers))
         told[agent] = shown(f"{name}, {agent}", Outcomes.joined(parts))
     told["cpu_seconds"] = round(time.process_time() - began, 1)
     return told
