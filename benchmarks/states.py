@@ -47,6 +47,7 @@ from state_encoders import NAMES, aligned, foreseen, raw_states, told_of_taste
 
 from slatewise.agents import DQNConfig, OraclePolicy, PopularPolicy, PPOConfig, train
 from slatewise.datasets import KnownShop, KnownShopConfig, ShopLog
+from slatewise.datasets.artefact import fingerprint
 from slatewise.encoders import MeanEncoder, PretrainConfig, StateEncoder, TextEncoder
 from slatewise.encoders.pretrain import pretrain
 from slatewise.envs.sb3 import SB3Bridge
@@ -105,7 +106,7 @@ FEW = ("nothing", "last item", "mean", "transformer")
 LONG = {"patience": 15, "letdown": 0.5, "leave_bought": 0.02}
 WORLDS = {
     "long visits": World(states={"slate_dqn": (*NAMES, WORDS), "slate_ppo": FEW}),
-    "fitted": World(fitted=True),
+    "fitted": World(fitted=True, states={"slate_dqn": ("last item", "mean", "transformer")}),
     "short visits": World(shop={}),
     "satiation": World(shop={**LONG, "satiation": 1.2, "satiation_kept": 0.95}),
     "no intent": World(shop={**LONG, "intent": 0.0}),
@@ -124,12 +125,13 @@ class Scene:
     transformer: StateEncoder
 
     @classmethod
-    def make(cls, world: World, folder: Path, quick: bool) -> "Scene":
-        """Write the log, pretrain, fit and map."""
+    def make(cls, world: World, keep: Path, quick: bool) -> "Scene":
+        """Write the log, pretrain, fit and map; worlds of one log share its encoders."""
         shop = KnownShop.make(replace(KnownShopConfig.small(), **world.shop))
         truth = KnownTruthShopper(shop)
         sessions = min(world.sessions, 400) if quick else world.sessions
         log = collect_log(truth, shop.catalogue, sessions=sessions, k=K, seed=1)
+        folder = keep / f"log-{fingerprint({'shop': dict(world.shop), 'sessions': sessions})}"
         text = TextEncoder().encode(shop.catalogue.texts())
         learning = [PretrainConfig(epochs=2 if quick else None, seed=seed) for seed in (0, 1)]
         transformer = pretrain(log, folder / "encoder", config=learning[0], text=text).eval()
@@ -220,7 +222,7 @@ def studied(name: str, args: argparse.Namespace) -> dict[str, Any]:
     """All figures of one world."""
     world, began = WORLDS[name], time.process_time()
     folder = args.keep / name.replace(" ", "-")
-    scene = Scene.make(world, folder, args.quick)
+    scene = Scene.make(world, args.keep, args.quick)
     told: dict[str, Any] = {"world": asdict(world)}
     told["states"] = scene.probed(200 if args.quick else 2_000)
     print(f"\n{name}: {len(scene.log)} sessions, {len(scene.log.tokens.items) / len(scene.log):.1f} tokens a session")
