@@ -1,6 +1,6 @@
 """What the state adds: one agent, one budget, the same item vectors, and only the state differs.
 
-    python benchmarks/states.py [--quick] [--world NAME] [--agent NAME] [--keep FOLDER]
+    python benchmarks/states.py [--quick] [--world NAME] [--agent NAME] [--state NAME] [--keep FOLDER]
 
 A known-truth shop of 200 items writes a log, on which a session encoder (a Transformer) is pretrained. Agents then
 learn on shoppers with each of these states:
@@ -19,9 +19,9 @@ Each state is shown as it is and as mapped into the items' space by ridge regres
 that all agents begin from the best linear ranking that their state allows.
 
 Worlds: `long visits`, some twenty slates each; in all others one thing differs from it, and fewer states are compared.
-`fitted`: agents learn on shoppers fitted on the log, not on the true ones. `short visits`: the shop's defaults, some
-four slates. `satiation`: four times as much of it, and it lasts. `no intent`: visits are about nothing but lasting
-taste. `short log`: 500 sessions, from which item vectors and the Transformer come.
+`fitted`: agents learn on shoppers fitted on the log by a mean of word vectors, not on the true ones. `short visits`:
+the shop's defaults, some four slates. `satiation`: four times as much of it, and it lasts. `no intent`: visits are
+about nothing but lasting taste. `short log`: 500 sessions, from which item vectors and the Transformer come.
 All policies meet the same shoppers of the truth. Intervals, 95 %, are over training seeds and shoppers, and paired; the
 shop itself is one. Bands are of the slates of a visit: click rates there are of those still in the shop.
 
@@ -133,11 +133,11 @@ class Scene:
         log = collect_log(truth, shop.catalogue, sessions=sessions, k=K, seed=1)
         folder = keep / f"log-{fingerprint({'shop': dict(world.shop), 'sessions': sessions})}"
         text = TextEncoder().encode(shop.catalogue.texts())
-        learning = [PretrainConfig(epochs=2 if quick else None, seed=seed) for seed in (0, 1)]
-        transformer = pretrain(log, folder / "encoder", config=learning[0], text=text).eval()
+        learning = PretrainConfig(epochs=2 if quick else None)
+        transformer = pretrain(log, folder / "encoder", config=learning, text=text).eval()
         teacher: Any = truth
-        if world.fitted:  # by an encoder of its own, so that agents do not see their simulator's state
-            other = pretrain(log, folder / "shopper-encoder", config=learning[1], text=text).eval()
+        if world.fitted:  # by an encoder of its own, so that no agent sees its simulator's state
+            other = MeanEncoder.from_catalogue(shop.catalogue, words=0.5)
             teacher = fit_shopper(log, other, config=FitConfig(members=0))
         vectors = transformer.item_vectors.detach()
         states: dict[str, Any] = {
@@ -145,8 +145,6 @@ class Scene:
         }
         words = MeanEncoder.from_catalogue(shop.catalogue, vectors.shape[1], words=0.5)
         states[WORDS] = aligned(words, words.item_vectors, log)
-        wanted = {name for names in world.states.values() for name in names}
-        states = {name: one for name, one in states.items() if name in wanted}
         return cls(truth, log, teacher, states, transformer)
 
     def probed(self, shoppers: int) -> dict[str, dict[str, Any]]:
@@ -235,7 +233,7 @@ def studied(name: str, args: argparse.Namespace) -> dict[str, Any]:
     for agent in args.agent or world.states:
         steps = 2_560 if args.quick else STEPS[agent]
         parts = [judged(fixed, scene, plain, args.shoppers)]
-        for state in world.states.get(agent, FEW):
+        for state in args.state or world.states.get(agent, FEW):
             policies = learnt(scene, agent, state, folder, args.seeds, steps)
             parts.append(judged({state: policies}, scene, scene.states[state], args.shoppers))
         told[agent] = shown(f"{name}, {agent}", Outcomes.joined(parts))
@@ -297,6 +295,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a short version of the same measurement")
     parser.add_argument("--world", action="append", choices=list(WORLDS), help="once or more; all")
     parser.add_argument("--agent", action="append", choices=list(AGENTS), help="once or more; those of the world")
+    parser.add_argument("--state", action="append", choices=[*NAMES, WORDS], help="once or more; those of the world")
     parser.add_argument("--seeds", type=int, nargs="+", help="of the trainings; 0 to 4, with --quick 0 and 1")
     parser.add_argument("--shoppers", type=int, help="who judge; 2,000, with --quick 200")
     parser.add_argument("--keep", type=Path, help="folder that keeps trainings; otherwise they are thrown away")
