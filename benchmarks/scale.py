@@ -35,7 +35,11 @@ from slatewise.encoders import ShopSessionModel
 from slatewise.envs.sb3 import SB3Bridge
 from slatewise.simulators import KnownTruthShopper
 
-K, ROWS, STRETCH = 10, 64, 1_024  # slates of a stretch: one rollout of SlatePPO
+K, ROWS = 10, 64
+STRETCH = {
+    "SlateDQN": 256,
+    "SlatePPO": 1_024,
+}  # slates: one rollout of SlatePPO; each step of SlateDQN is like the last
 ITEMS = (1_000, 10_000, 50_000)
 WAYS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "2,000 nearest": ({}, {}),
@@ -76,6 +80,7 @@ class Training:
         if agent == "SlateDQN":
             settings = {**settings, "learning_starts": ROWS}
         env = SB3Bridge.make(ROWS, shopper=truth, encoder=encoder, k=K, **played)
+        self.slates = STRETCH[agent]
         self.agent = AGENTS[agent](**settings).build(env, item_vectors=encoder.item_vectors, seed=0)
         self.clock = Clock()
         self.clock.around(env, "step_wait", "env")
@@ -90,7 +95,7 @@ class Training:
 
     def learn(self) -> None:
         """One stretch."""
-        self.agent.learn(STRETCH, log_interval=10**9, reset_num_timesteps=False)
+        self.agent.learn(self.slates, log_interval=10**9, reset_num_timesteps=False)
 
     def timed(self) -> None:
         """One stretch, with the clocks on."""
@@ -98,7 +103,7 @@ class Training:
         wall, cpu = time.perf_counter(), time.process_time()
         self.learn()
         taken = time.process_time() - cpu
-        self.rates.append((STRETCH / taken, STRETCH / (time.perf_counter() - wall)))
+        self.rates.append((self.slates / taken, self.slates / (time.perf_counter() - wall)))
         spent = {"retrieval": 0.0, **self.clock.spent}
         spent["policy"] = taken - spent["env"] - spent["learner"]
         spent["env"] -= spent["encoder"] + spent["retrieval"]

@@ -99,7 +99,7 @@ def replays(k: int, decisions: int) -> dict[str, dict[str, float]]:
     for kind in KINDS:
         with multiprocessing.get_context("spawn").Pool(1) as pool:
             ours = pool.apply(filled, (kind, k, decisions))
-            theirs = pool.apply(stock, (kind, k, decisions))
+        theirs = stock(kind, k, decisions)
         told[kind] = {
             "decisions": ours["decisions"],
             "resident_mib": round(ours["resident"] / 2**20, 1),
