@@ -9,6 +9,7 @@ from typing import Any, Self
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -17,6 +18,7 @@ from slatewise.datasets.schema import Event
 from slatewise.encoders import MeanEncoder, RecallEncoder, StateEncoder
 from slatewise.simulators import KnownTruthShopper
 
+Floats = NDArray[np.float64]
 NAMES = ("nothing", "last item", "raw ids", "mean", "mean + recall", "transformer", "transformer + recall")
 PENALTIES = (1e-3, 1e-2, 1e-1, 1.0)
 """Of the linear maps, in mean squares of an entry of what they read; every fifth row chooses."""
@@ -205,12 +207,11 @@ def foreseen(encoder: AlignedEncoder, log: ShopLog, k: int = 10) -> float:
 @torch.no_grad()
 def told_of_taste(
     encoders: dict[str, StateEncoder], truth: KnownTruthShopper, slates: Any, shoppers: int, depths: tuple[int, ...]
-) -> dict[str, dict[int, float]]:
+) -> dict[str, dict[int, Floats]]:
     """How much of what items are worth to each shopper, beyond what they are to all, each state tells linearly.
 
     Shoppers meet a logging policy's slates, and none leaves. After so many of them, half of the shoppers teach a linear
-    map from state to the true utilities of all items, and the other half tell the share of the variance that it
-    explains; 0 is what the items' means explain, and 1 all.
+    map from state to the true utilities of all items, by which those of the other half are told.
 
     Args:
         encoders: states by name.
@@ -218,8 +219,12 @@ def told_of_taste(
         slates: (seeds, step) -> slates, a logging policy's.
         shoppers: how many.
         depths: numbers of slates.
+
+    Returns:
+        By name and number of slates, for each shopper of the other half, (shoppers / 2, 2): squared error of the
+        utilities told, summed over items, and what it would be by the items' means. See `share_told`.
     """
-    told: dict[str, dict[int, float]] = {name: {} for name in encoders}
+    told: dict[str, dict[int, Floats]] = {name: {} for name in encoders}
     seeds = torch.arange(shoppers) + 2**33
     state = truth.reset(seeds)
     memories = {name: encoder.start(shoppers) for name, encoder in encoders.items()}
@@ -241,10 +246,26 @@ def told_of_taste(
     return told
 
 
-def _explained(x: Tensor, y: Tensor) -> float:
+def _explained(x: Tensor, y: Tensor) -> Floats:
     half = len(x) // 2
     centre_x, centre_y = x[:half].mean(0), y[:half].mean(0)
     matrix = ridge(x[:half] - centre_x, y[:half] - centre_y)
     wanted = y[half:] - centre_y
     left = wanted - (x[half:] - centre_x) @ matrix
-    return float(1 - left.square().sum() / wanted.square().sum())
+    return torch.stack([left.square().sum(1), wanted.square().sum(1)], 1).double().numpy()
+
+
+def share_told(errors: Floats, others: Floats | None = None) -> list[float]:
+    """Share of the variance of utilities that is told, 0 by the items' means and 1 all, with its 95 % interval.
+
+    Args:
+        errors: (n, 2) of `told_of_taste`, a row a shopper; shoppers are resampled.
+        others: another state's of the same shoppers; what comes back is then how much more is told than by that one.
+    """
+
+    def share(rows: Any) -> Any:  # (..., n) -> (...)
+        told = 1 - errors[rows, 0].sum(-1) / errors[rows, 1].sum(-1)
+        return told if others is None else told - (1 - others[rows, 0].sum(-1) / others[rows, 1].sum(-1))
+
+    drawn = np.random.default_rng(0).integers(len(errors), size=(1_000, len(errors)))
+    return [round(float(one), 4) for one in (share(np.arange(len(errors))), *np.quantile(share(drawn), [0.025, 0.975]))]

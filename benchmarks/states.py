@@ -27,7 +27,7 @@ shop itself is one. Bands are of the slates of a visit: click rates there are of
 
 Beside it, without any agent: `foreseen`, the share of the choices of a fresh log that are among the 10 items nearest by
 the map; and `taste`, how much of the true utilities beyond their means a state tells after so many slates (linearly,
-other shoppers than those the map was learnt on).
+other shoppers than those the map was learnt on), and by how much more than the mean's, with an interval over shoppers.
 """
 
 import argparse
@@ -43,7 +43,7 @@ import numpy as np
 import pandas as pd
 import torch
 from machine import describe
-from state_encoders import NAMES, aligned, foreseen, raw_states, told_of_taste
+from state_encoders import NAMES, aligned, foreseen, raw_states, share_told, told_of_taste
 
 from slatewise.agents import DQNConfig, OraclePolicy, PopularPolicy, PPOConfig, train
 from slatewise.datasets import KnownShop, KnownShopConfig, ShopLog
@@ -148,7 +148,7 @@ class Scene:
         return cls(truth, log, teacher, states, transformer)
 
     def probed(self, shoppers: int) -> dict[str, dict[str, Any]]:
-        """`foreseen` and `taste` of each state."""
+        """`foreseen` and `taste` of each state, and by how much its `taste` is above the mean's."""
         fresh = collect_log(self.truth, self.log.catalogue, sessions=shoppers, k=K, seed=2)
         popularity = torch.as_tensor(self.truth.shop.popularity)
         slates = PlackettLucePolicy(popularity, K).sample
@@ -157,7 +157,10 @@ class Scene:
         return {
             name: {
                 "foreseen": round(foreseen(one, fresh), 4),
-                "taste": {str(depth): round(share, 4) for depth, share in taste[name].items()},
+                "taste": {str(depth): share_told(errors) for depth, errors in taste[name].items()},
+                "over_mean": {
+                    str(depth): share_told(errors, taste["mean"][depth]) for depth, errors in taste[name].items()
+                },
             }
             for name, one in self.states.items()
         }
@@ -230,7 +233,7 @@ def studied(name: str, args: argparse.Namespace) -> dict[str, Any]:
         "popular": PopularPolicy.from_tokens(scene.log.tokens, scene.log.catalogue.n_items, K),
         "oracle of a click": OraclePolicy(scene.truth, K, "click", exact=False),
     }
-    for agent in args.agent or world.states:
+    for agent in [] if args.told else args.agent or world.states:
         steps = 2_560 if args.quick else STEPS[agent]
         parts = [judged(fixed, scene, plain, args.shoppers)]
         for state in args.state or world.states.get(agent, FEW):
@@ -242,11 +245,14 @@ def studied(name: str, args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _probes(states: Mapping[str, Any]) -> pd.DataFrame:
-    rows = {
-        name: {"foreseen": one["foreseen"], **{f"taste after {depth}": share for depth, share in one["taste"].items()}}
-        for name, one in states.items()
-    }
-    return pd.DataFrame(rows).T.round(3)
+    rows = {}
+    for name, one in states.items():
+        told = {f"taste after {depth}": f"{share[0]:.3f}" for depth, share in one["taste"].items()}
+        for depth in (min(DEPTHS), max(DEPTHS)):
+            more, low, high = one["over_mean"][str(depth)]
+            told[f"over the mean's after {depth}"] = f"{more:+.3f} [{low:+.3f}, {high:+.3f}]"
+        rows[name] = {"foreseen": f"{one['foreseen']:.3f}", **told}
+    return pd.DataFrame(rows).T
 
 
 def shown(title: str, outcomes: Outcomes) -> dict[str, Any]:
@@ -298,6 +304,7 @@ def main() -> None:
     parser.add_argument("--state", action="append", choices=[*NAMES, WORDS], help="once or more; those of the world")
     parser.add_argument("--seeds", type=int, nargs="+", help="of the trainings; 0 to 4, with --quick 0 and 1")
     parser.add_argument("--shoppers", type=int, help="who judge; 2,000, with --quick 200")
+    parser.add_argument("--told", action="store_true", help="no agents: only what states tell")
     parser.add_argument("--keep", type=Path, help="folder that keeps trainings; otherwise they are thrown away")
     args = parser.parse_args()
     args.seeds = args.seeds or ([0, 1] if args.quick else [0, 1, 2, 3, 4])
