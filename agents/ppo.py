@@ -29,7 +29,15 @@ from .learning import (
     put_items,
 )
 from .plackett_luce import PlackettLuce
-from .replay import SlateRolloutBuffer, SlateRolloutSamples, slate_space, slots_clicked, state_of, state_space
+from .replay import (
+    SlateRolloutBuffer,
+    SlateRolloutSamples,
+    candidate_space,
+    slate_space,
+    slots_clicked,
+    state_of,
+    state_space,
+)
 from .scorers import Head, LogitScorer
 
 
@@ -39,8 +47,9 @@ class SlatePolicy(ActorCriticPolicy):
     Item vectors and availability are buffers, set after construction by `scorer.set_items` and saved with the weights.
 
     Args:
-        observation_space: `Box` of states, or a `Dict` with one called "state"; the rest of it is not read.
-        action_space: `MultiDiscrete([n_items + 1] * k)`.
+        observation_space: `Box` of states, or a `Dict` with one called "state"; else only "candidates" are read of it.
+        action_space: `MultiDiscrete([n_items + 1] * k)`; where it says `places`, of the "candidates" observed, whose
+            largest number is the catalogue's size.
         lr_schedule: learning rate by what remains of the training.
         hidden: width of the hidden layers.
         scale: what `state . item` is multiplied by at first.
@@ -64,6 +73,12 @@ class SlatePolicy(ActorCriticPolicy):
         use_sde: bool = False,
     ) -> None:
         n_items, k = slate_space(action_space)
+        candidates = candidate_space(observation_space, action_space)
+        self.places = candidates is not None
+        if candidates is not None:
+            n_items = int(candidates.high.max())
+        self.scored: Tensor | None = None
+        """(B, C) items that were scored for the slates drawn last; None for all of them."""
         self._shape: dict[str, Any] = {"dim": state_space(observation_space).shape[0], "n_items": n_items, "k": k}
         self._shape |= {"hidden": hidden, "scale": scale, "max_candidates": max_candidates}
         self._seed = seed
@@ -80,19 +95,29 @@ class SlatePolicy(ActorCriticPolicy):
 
     def _get_action_dist_from_latent(self, latent_pi: Tensor) -> PlackettLuce:
         """The policy in the given states; the latent of a slate policy is the state itself."""
-        items = self.scorer.candidates(latent_pi)
-        return self.action_dist.proba_distribution(self.scorer.logits(latent_pi, items), items)
+        return self._over(latent_pi, self.scorer.candidates(latent_pi))
+
+    def _over(self, state: Tensor, items: Tensor | None) -> PlackettLuce:
+        """The policy in the given states over (B, C) items, or over all; its slates name places of them, or items."""
+        return self.action_dist.proba_distribution(self.scorer.logits(state, items), None if self.places else items)
+
+    def _candidates(self, obs: Any) -> Tensor | None:
+        """(B, C) items that are scored in the observed states; None for all of them."""
+        return obs["candidates"].long() if self.places else self.scorer.candidates(state_of(obs))
 
     def forward(self, obs: Any, deterministic: bool = False) -> tuple[Tensor, Tensor, Tensor]:
         """(B, K) slates, (B, 1) values, and the slots' log-probabilities, (B, K)."""
-        state = state_of(obs)
-        policy = self._get_action_dist_from_latent(state)
+        self.scored = self._candidates(obs)
+        policy = self._over(state_of(obs), self.scored)
         slates = policy.get_actions(deterministic)
         return slates, self.predict_values(obs), policy.slot_log_probs(slates)
 
-    def evaluate_slots(self, obs: Any, actions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(B, 1) values, (B, K) log-probability of each slot, and (B,) entropy of given slates."""
-        policy = self.get_distribution(obs)
+    def evaluate_slots(self, obs: Any, actions: Tensor, items: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """(B, 1) values, (B, K) log-probability of each slot, and (B,) entropy of given slates.
+
+        `items` are the (B, C) that were scored when the slates were drawn; where None, they are found anew.
+        """
+        policy = self._over(state_of(obs), self._candidates(obs) if items is None else items)
         return self.predict_values(obs), policy.slot_log_probs(actions), policy.entropy(actions)
 
     def evaluate_actions(self, obs: Any, actions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -102,15 +127,17 @@ class SlatePolicy(ActorCriticPolicy):
 
     def get_distribution(self, obs: Any) -> PlackettLuce:
         """The policy in the observed states."""
-        return self._get_action_dist_from_latent(state_of(obs))
+        return self._over(state_of(obs), self._candidates(obs))
 
     def predict_values(self, obs: Any) -> Tensor:
         """(B, 1) values of the observed states."""
         return self.value_net(state_of(obs))[:, None]
 
     def _predict(self, observation: Any, deterministic: bool = False) -> Tensor:
-        if deterministic:
+        if deterministic and not self.places:
             return self.scorer.slates(state_of(observation))
+        if deterministic:
+            return self.get_distribution(observation).mode()
         return self.get_distribution(observation).sample()
 
 
@@ -127,8 +154,12 @@ class SlatePPO(PPO):
     `clip="slot"` clips the probability ratio of each slot and adds the slots up; `clip="slate"` clips that of the whole
     slate, as stock PPO would, which leaves ever less to learn from the more slots there are: at logits moved by 0.1,
     5 % of the rows are clipped at K = 1 and half at K = 10. Both fractions are logged, whichever is used.
+
+    Which items are candidates hangs on the state and not on what is learnt, so they are found once, when a slate is
+    drawn, and kept for the passes over the rollout: C int32 a slate.
     """
 
+    knows_places = True
     policy: SlatePolicy  # pyright: ignore[reportIncompatibleVariableOverride]
     rollout_buffer: SlateRolloutBuffer  # pyright: ignore[reportIncompatibleVariableOverride]
 
@@ -164,6 +195,8 @@ class SlatePPO(PPO):
                 f"{sorted(infos[0])}"
             )
         self.rollout_buffer.clicked[self.rollout_buffer.pos] = [slots_clicked(info, self.k) for info in infos]
+        if self.policy.scored is not None:
+            self.rollout_buffer.keep_items(self.policy.scored)
 
     def train(self) -> None:
         """Update the policy on the rollout just collected.
@@ -195,7 +228,7 @@ class SlatePPO(PPO):
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
 
     def _update(self, batch: SlateRolloutSamples, clip_range: float) -> dict[str, float]:
-        values, log_probs, entropy = self.policy.evaluate_slots(batch.observations, batch.actions)
+        values, log_probs, entropy = self.policy.evaluate_slots(batch.observations, batch.actions, batch.items)
         advantages = batch.advantages[:, None]
         if self.credit == "slot":
             advantages = slot_credit(batch.advantages, batch.clicked)

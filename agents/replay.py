@@ -69,7 +69,10 @@ def state_of(observation: Any) -> Any:
 
 
 class SlateRolloutSamples(NamedTuple):
-    """A minibatch: states (B, D); slates, their log-probabilities and whether clicked (B, K); the rest (B,)."""
+    """A minibatch: states (B, D); slates, their log-probabilities and whether clicked (B, K); advantages, returns (B,).
+
+    `items` are the (B, C) int64 that were scored, where these were not all.
+    """
 
     observations: Tensor
     actions: Tensor
@@ -77,12 +80,17 @@ class SlateRolloutSamples(NamedTuple):
     old_log_prob: Tensor
     advantages: Tensor
     returns: Tensor
+    items: Tensor | None = None
 
 
 class SlateRolloutBuffer(RolloutBuffer):
-    """PPO's buffer with a log-probability for each slot, (steps, envs, K), and which slots were clicked."""
+    """PPO's buffer with a log-probability for each slot, (steps, envs, K), and which slots were clicked.
+
+    Where not all items were scored, it also holds which ones, (steps, envs, C) int32.
+    """
 
     clicked: NDArray[Any]
+    items: NDArray[np.int32] | None
 
     def __init__(
         self,
@@ -103,6 +111,13 @@ class SlateRolloutBuffer(RolloutBuffer):
         super().reset()
         self.log_probs = np.zeros((self.buffer_size, self.n_envs, self.action_dim), dtype=np.float32)
         self.clicked = np.zeros((self.buffer_size, self.n_envs, self.action_dim), dtype=bool)
+        self.items = None
+
+    def keep_items(self, items: Tensor) -> None:
+        """Keep which items, (E, C), were scored in the step of every env that is added next."""
+        if self.items is None:
+            self.items = np.zeros((self.buffer_size, *items.shape), np.int32)
+        self.items[self.pos] = items.cpu().numpy()
 
     def add(self, obs: Any, action: Any, reward: Any, episode_start: Any, value: Tensor, log_prob: Tensor) -> None:
         """Add one step of every env; see the base class."""
@@ -113,6 +128,8 @@ class SlateRolloutBuffer(RolloutBuffer):
         if not self.generator_ready:
             for name in ("observations", "actions", "clicked", "values", "log_probs", "advantages", "returns"):
                 setattr(self, name, self.swap_and_flatten(getattr(self, name)))
+            if self.items is not None:
+                self.items = self.swap_and_flatten(self.items)
             self.generator_ready = True
         order = self.rng.permutation(self.buffer_size * self.n_envs)
         for start in range(0, len(order), batch_size or len(order)):
@@ -123,4 +140,5 @@ class SlateRolloutBuffer(RolloutBuffer):
         states, slates, clicked, log_probs = (self.to_torch(column[batch_inds]) for column in wide)
         flat = (self.advantages, self.returns)
         advantages, returns = (self.to_torch(column[batch_inds].flatten()) for column in flat)
-        return SlateRolloutSamples(states, slates, clicked, log_probs, advantages, returns)
+        items = None if self.items is None else self.to_torch(self.items[batch_inds]).long()
+        return SlateRolloutSamples(states, slates, clicked, log_probs, advantages, returns, items)

@@ -85,6 +85,23 @@ def test_log_probabilities_kept_are_those_evaluated_again(taste_shop: Any) -> No
     assert agent.logger.name_to_value["train/clip_fraction_slot"] == 0  # one step from the policy that acted
 
 
+def test_candidates_are_found_once_for_each_slate(taste_shop: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    env = taste_shop()
+    config = PPOConfig(rollout=64, n_epochs=3, minibatches=4, hidden=32, max_candidates=10)
+    agent = config.build(env, item_vectors=env.item_vectors)
+    asked: list[int] = []
+    find = agent.scorer.candidates
+    monkeypatch.setattr(agent.scorer, "candidates", lambda state: asked.append(len(state)) or find(state))
+    agent.learn(64)
+    assert sum(asked) == 64  # and none in the three passes over them
+    kept = agent.rollout_buffer.items
+    assert kept is not None
+    states = torch.from_numpy(agent.rollout_buffer.observations)
+    expected = find(states)
+    assert expected is not None
+    np.testing.assert_array_equal(kept.reshape(64, -1), expected.numpy())
+
+
 def test_clipping_worked_out_by_hand() -> None:
     ratio = torch.tensor([1.5, 0.5, 1.5, 0.5])
     advantage = torch.tensor([1.0, 1.0, -1.0, -1.0])

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from slatewise.agents import DQNConfig, LearnedPolicy, PPOConfig, SlateDQN
+from slatewise.agents import DQNConfig, LearnedPolicy, PPOConfig, SlateDQN, SlatePPO
 from slatewise.agents.plackett_luce import PlackettLuce, seeded, slot_log_probs
 from slatewise.encoders import MeanEncoder
 from slatewise.envs.sb3 import SB3Bridge
@@ -27,7 +27,8 @@ def shop_of(shopper: Any, k: int, **settings: Any) -> tuple[SB3Bridge, torch.Ten
 # Slates that name places, read as items
 
 
-def test_slates_by_place_are_refused_by_learners_that_rank_items() -> None:
+def test_slates_by_place_are_refused_by_learners_that_rank_items(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SlatePPO, "knows_places", False)
     env, vectors = shop_of(OneFavouriteShopper(6, (4,)), 2, candidates=6)  # as many places as items: shapes fit
     with pytest.raises(ValueError, match="make the env with actions='items'"):
         QUICK_PPO.build(env, item_vectors=vectors)
@@ -35,20 +36,24 @@ def test_slates_by_place_are_refused_by_learners_that_rank_items() -> None:
     QUICK_PPO.build(env, item_vectors=vectors)
 
 
-def test_slateq_shows_the_favourite_by_its_place_among_the_candidates(tmp_path: Any) -> None:
+QUICK_DQN = DQNConfig(learning_starts=300, batch_size=128, hidden=32, learning_rate=2e-3)
+
+
+@pytest.mark.parametrize("config", [QUICK_DQN, QUICK_PPO], ids=["dqn", "ppo"])
+def test_a_learner_shows_the_favourite_by_its_place_among_the_candidates(config: Any, tmp_path: Any) -> None:
     env, vectors = shop_of(OneFavouriteShopper(12, (4, 9)), 2, candidates=8)
-    config = DQNConfig(learning_starts=300, batch_size=128, hidden=32, learning_rate=2e-3)
-    agent = config.build(env, item_vectors=vectors, seed=0).learn(3_000)
+    agent = config.build(env, item_vectors=vectors, seed=0).learn(3_000 if config is QUICK_DQN else 8_192)
     seen: Any = env.reset()
     shown = np.take_along_axis(seen["candidates"], agent.predict(seen, deterministic=True)[0], 1)
     assert (np.isin(shown, (4, 9)).sum(1) >= 1).all()  # places differ from row to row, and so do the favourites
-    batch = agent.replay_buffer.sample(500)
-    assert batch.next_items is not None
-    taken = batch.slates[torch.arange(500), batch.clicked.clamp(min=0)][batch.clicked >= 0]
-    assert set(taken.tolist()) <= {4, 9}  # items, no longer places
     agent.save(tmp_path / "agent.zip")
-    again = SlateDQN.load(tmp_path / "agent.zip").predict(seen, deterministic=True)[0]
+    again = type(agent).load(tmp_path / "agent.zip").predict(seen, deterministic=True)[0]
     assert (again == agent.predict(seen, deterministic=True)[0]).all()
+    if isinstance(agent, SlateDQN):
+        batch = agent.replay_buffer.sample(500)
+        assert batch.next_items is not None
+        taken = batch.slates[torch.arange(500), batch.clicked.clamp(min=0)][batch.clicked >= 0]
+        assert set(taken.tolist()) <= {4, 9}  # items, no longer places
 
 
 def test_an_env_of_places_that_shows_no_candidates_is_refused() -> None:
