@@ -3,24 +3,29 @@
 A small known shop writes a log with propensities; shoppers are fitted on it. SlatePPO and SlateDQN, with each of its
 options, learn on the fitted shoppers; offline agents and bandits learn from the log's slates; and all meet the truth.
 
-    python benchmarks/agents.py [--quick]
+    python benchmarks/agents.py [--quick] [--keep FOLDER]   # --keep: trainings and judgements are kept, done is done
 """
 
 import argparse
 import json
+import re
+import tempfile
 import time
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from contestants import Ground
 from machine import describe
-from stable_baselines3.common.utils import set_random_seed
+from survival import plain
 
 from slatewise.agents import (
     BCConfig,
     DQNConfig,
     ItemKNNPolicy,
     LastItemPolicy,
-    LearnedPolicy,
     LinUCBPolicy,
     LoggedPolicy,
     LoggedSlates,
@@ -31,11 +36,10 @@ from slatewise.agents import (
     PPOConfig,
     RandomPolicy,
     ReinforceConfig,
-    ShopperClicks,
+    train_offline,
 )
 from slatewise.datasets.known_shop import KnownShop, KnownShopConfig
 from slatewise.encoders import MeanEncoder
-from slatewise.envs.sb3 import SB3Bridge
 from slatewise.evaluation import find, judge
 from slatewise.simulators import FitConfig, KnownTruthShopper, collect_log, fit_shopper
 
@@ -60,26 +64,21 @@ OFFLINE: dict[str, Any] = {
 }
 
 
-def trained(config: Any, shopper: Any, encoder: MeanEncoder, seed: int, steps: int) -> LearnedPolicy:
-    """One learner's training on simulated shoppers."""
-    taught = getattr(config, "choice", "learned") == "shopper"
-    seen: dict[str, Any] = {"observation": "history", "history_len": 40} if taught else {}
-    env = SB3Bridge.make(64, shopper=shopper, encoder=encoder, k=K, reward=REWARD, **seen)
-    model: dict[str, Any] = {"click_model": ShopperClicks(shopper)} if taught else {}
-    agent = config.build(env, item_vectors=encoder.item_vectors, seed=seed, **model)
-    env.seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))
-    agent.learn(steps, log_interval=10**9)
-    return LearnedPolicy(agent.scorer, seed=seed)
-
-
 def main() -> None:
-    """Write the log, learn, judge, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="a short version of the same measurement")
-    quick = parser.parse_args().quick
-    sessions, seeds, steps, met = (300, (0, 1), 2_048, 60) if quick else (6_000, (0, 1, 2), 20_480, 1_500)
-    began, seconds = time.monotonic(), {}
-    set_random_seed(0)
+    parser.add_argument("--keep", type=Path, help="folder that keeps trainings and judgements; done is done")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as temporary:
+        home = args.keep or Path(temporary)
+        measure(args.quick, home / ("quick" if args.quick else "full"))
+
+
+def measure(quick: bool, folder: Path) -> None:
+    """All of it; trainings and judgements are written into the folder."""
+    sessions, seeds, steps, met = (300, (0, 1), 2_048, 60) if quick else (4_000, (0, 1, 2, 3, 4), 16_384, 1_000)
+    began, seconds = time.process_time(), {}
     shop = KnownShop.make(KnownShopConfig.small())
     truth, encoder = KnownTruthShopper(shop), MeanEncoder.from_catalogue(shop.catalogue)
     log = collect_log(truth, shop.catalogue, sessions=sessions, k=K, seed=1, again=0.5)
@@ -99,18 +98,36 @@ def main() -> None:
         "oracle of a click": OraclePolicy(truth, K, "click", exact=False),
         "oracle of a purchase": OraclePolicy(truth, K, "purchase", exact=False),
     }
-    for name, config in ONLINE.items():
-        started = time.monotonic()
-        policies[name] = [trained(config, fitted, encoder, seed, steps) for seed in seeds]
-        seconds[name] = round((time.monotonic() - started) / len(seeds), 1)
-    for name, config in OFFLINE.items():
-        started = time.monotonic()
-        policies[name] = [
-            config.build(data, item_vectors=vectors, k=K, seed=seed).learn(4 * steps + 60_000) for seed in seeds
-        ]
-        seconds[name] = round((time.monotonic() - started) / len(seeds), 1)
+    ground = Ground(fitted, encoder, K, REWARD, told={"sessions": sessions})
+    for name, config in {**ONLINE, **OFFLINE}.items():
+        started, out = time.process_time(), folder / re.sub("[^a-z0-9]+", "-", name)
+        if name in ONLINE:
+            policies[name] = ground.learnt(config, out, seeds=seeds, steps=steps)
+        else:
+            policies[name] = train_offline(
+                data,
+                out,
+                config=config,
+                item_vectors=vectors,
+                k=K,
+                seeds=seeds,
+                total_timesteps=60_000,
+                settings={"sessions": sessions},
+            )
+        seconds[name] = round((time.process_time() - started) / len(seeds), 1)
+        print(f"[{time.process_time() - began:6.0f} s] {name} has learnt", flush=True)
+    outcomes = judge(
+        policies,
+        truth,
+        encoder,
+        shoppers=met,
+        seed=10_000,
+        k=K,
+        reward=REWARD,
+        folder=folder / "judged",
+    )
     references = ["behaviour cloning", "dqn"]
-    found = find(judge(policies, truth, encoder, shoppers=met, seed=10_000, k=K, reward=REWARD), references=references)
+    found = find(outcomes, references=references)
     summary = found.summary[found.summary["metric"].isin(["reward", "ctr", "slates"])]
     wide = summary.assign(
         told=[f"{row.mean:.3f} [{row.low:.3f}, {row.high:.3f}]" for row in summary.itertuples(index=False)]
@@ -123,16 +140,17 @@ def main() -> None:
         json.dumps(
             {
                 "benchmark": "agents",
+                "date": datetime.now(UTC).date().isoformat(),
                 "quick": quick,
                 "sessions": sessions,
                 "logged_slates": len(data),
-                "seeds": seeds,
+                "seeds": list(seeds),
                 "steps": steps,
                 "shoppers": met,
-                "summary": summary.to_dict("records"),
-                "comparisons": found.comparisons.to_dict("records"),
-                "seconds_a_training": seconds,
-                "seconds": round(time.monotonic() - began, 1),
+                "summary": plain(summary.to_dict("records")),
+                "comparisons": plain(found.comparisons.to_dict("records")),
+                "cpu_seconds_a_training": seconds,  # of kept ones next to none
+                "cpu_seconds": round(time.process_time() - began, 1),
                 "machine": describe(),
             },
             default=str,
