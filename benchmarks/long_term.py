@@ -303,7 +303,7 @@ def main() -> None:
                 "benchmark": "long_term",
                 "quick": args.quick,
                 "seeds": args.seeds,
-                "steps": {agent: round(args.longer * steps) for agent, steps in STEPS.items()},
+                "steps": {one: 4_096 if args.quick else round(args.longer * steps) for one, steps in STEPS.items()},
                 "agents": {name: config.to_dict() for name, config in AGENTS.items()},
                 "common": SAME,
                 "mechanisms": found,
