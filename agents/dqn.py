@@ -10,6 +10,12 @@ A slate's value is taken apart by what the shopper does with it,
 logit with slot effects, from all of them: from the slots clicked, or from what a click model says their chances were.
 The best next slate is found exactly (`slate_choice`).
 
+With `shown_value` each item adds `shown(s, i)`, learnt from all slots of all slates, for what is passed over may tire:
+
+    Q(s, A) = sum over i in A of (P(i | s, A) gain(s, i) + shown(s, i)) + Q(s, 0), where Q(s, i) = Q(s, 0) + gain(s, i).
+
+The best next slate is then found by exchanging items, and not always exactly.
+
 Source: SlateQ, Ie et al., IJCAI 2019 (arXiv 1905.12767); double Q-learning, van Hasselt et al., AAAI 2016; n-step
 returns and priorities as in Rainbow, Hessel et al., AAAI 2018.
 """
@@ -254,7 +260,7 @@ class SlateDQN(OffPolicyAlgorithm):
         hit = batch.clicked >= 0
         taken = slates.gather(1, batch.clicked.clamp(min=0)[:, None])
         gain = scorer.gain.at(states, scorer.item_vectors, taken).squeeze(1)
-        value = scorer.null(states) + torch.where(hit, gain, torch.zeros_like(gain))
+        value = scorer.null(states) + torch.where(hit, gain, torch.zeros_like(gain)) + scorer.showing(states, slates)
         value_loss = (batch.weights * F.huber_loss(value, wanted, reduction="none", delta=self.huber)).mean()
         return choice_loss, value_loss, value
 
@@ -270,6 +276,7 @@ class SlateDQN(OffPolicyAlgorithm):
         utility = target.choice.at(state, target.item_vectors, slate).masked_fill(slate == 0, NEVER)
         gain = target.gain.at(state, target.item_vectors, slate)
         value = target.null(state) + slate_value(utility, gain, target.outside(state), target.place)
+        value = value + target.showing(state, slate)
         return batch.rewards / scorer.unit + batch.discounts * value
 
     def _excluded_save_params(self) -> list[str]:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .dqn import ClickModel, SlateDQN
 from .dqn_policy import SlateQPolicy
-from .learning import SCORER_LIMITS, ScorerConfig, check_settings
+from .learning import SCORER_LIMITS, RateSchedule, ScorerConfig, check_settings, scheduled
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,6 +20,8 @@ class DQNConfig(ScorerConfig):
     gamma: float = 0.9
     """Discount per slate shown, in [0, 1)."""
     learning_rate: float = 1e-3
+    schedule: RateSchedule = "constant"
+    """Whether the learning rate stays, or falls to 0 in a line (`linear`): what is learnt last is then no noise."""
     buffer_size: int = 100_000
     """Slates remembered."""
     learning_starts: int = 2_000
@@ -56,6 +58,9 @@ class DQNConfig(ScorerConfig):
     """Error of a value, in mean sizes of a reward, from which its loss grows linearly instead of by its square (Mnih et
     al. 2015: 1). Values are then drawn to medians: where a slate matters by the rare visit that it ends, raise it."""
     max_grad_norm: float = 10.0
+    shown_value: bool = False
+    """Whether items add to a slate's value by being shown, clicked or not: for shoppers who tire of what they pass
+    over. Elsewhere it is one more thing to learn."""
 
     def __post_init__(self) -> None:
         shares = ("tau", "exploration_start", "exploration_end", "exploration_fraction", "uniform_share", "correction")
@@ -75,6 +80,7 @@ class DQNConfig(ScorerConfig):
                 f"buffer_size={self.buffer_size} never holds the learning_starts={self.learning_starts} slates that "
                 "learning begins with"
             )
+        scheduled(self.learning_rate, self.schedule)
         if self.target not in ("best", "shown"):
             raise ValueError(f"target must be 'best' or 'shown', got {self.target!r}")
         if self.choice not in ("learned", "shopper"):
@@ -105,7 +111,7 @@ class DQNConfig(ScorerConfig):
         agent = SlateDQN(
             SlateQPolicy,
             env,
-            self.learning_rate,
+            scheduled(self.learning_rate, self.schedule),
             buffer_size=self.buffer_size,
             learning_starts=self.learning_starts,
             batch_size=self.batch_size,
@@ -123,7 +129,12 @@ class DQNConfig(ScorerConfig):
             double=self.double,
             target=self.target,
             correction=self.correction,
-            policy_kwargs={"hidden": self.hidden, "scale": self.scale, "max_candidates": self.max_candidates},
+            policy_kwargs={
+                "hidden": self.hidden,
+                "scale": self.scale,
+                "max_candidates": self.max_candidates,
+                "shown_value": self.shown_value,
+            },
             replay_buffer_kwargs={
                 "seed": seed,
                 "n_steps": self.n_steps,

@@ -32,6 +32,7 @@ class SlateQPolicy(BasePolicy):
         hidden: int = 128,
         scale: float = 5.0,
         max_candidates: int = 2_000,
+        shown_value: bool = False,
     ) -> None:
         super().__init__(observation_space, action_space)
         n_items, k = slate_space(action_space)
@@ -40,7 +41,8 @@ class SlateQPolicy(BasePolicy):
         if candidates is not None:
             n_items = int(candidates.high.max())
         dim = state_space(observation_space).shape[0]
-        self.scorer = SlateQScorer(dim, n_items, k, hidden=hidden, scale=scale, max_candidates=max_candidates)
+        shape: dict[str, Any] = {"hidden": hidden, "scale": scale, "max_candidates": max_candidates}
+        self.scorer = SlateQScorer(dim, n_items, k, **shape, shown_value=shown_value)
         self.target = deepcopy(self.scorer).requires_grad_(False)
         self.optimizer = self.optimizer_class(self.scorer.parameters(), lr=lr_schedule(1), **self.optimizer_kwargs)  # pyright: ignore[reportCallIssue]
 
@@ -54,4 +56,4 @@ class SlateQPolicy(BasePolicy):
         return self.scorer.slates(state_of(observation))
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
-        return constructor_parameters(self)
+        return constructor_parameters(self) | {"shown_value": self.scorer.shown is not None}

@@ -3,10 +3,12 @@
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from numpy.typing import ArrayLike
+from stable_baselines3.common.type_aliases import Schedule
+from stable_baselines3.common.utils import LinearSchedule
 from torch import Tensor
 
 from ..datasets.tokens import Ints
@@ -55,6 +57,21 @@ SCORER_LIMITS: dict[str, tuple[float, float]] = {
     "learning_rate": (1e-9, 1),
 }
 """Ranges of the settings of `ScorerConfig`, and of the learning rate that goes with them, for `check_settings`."""
+
+
+RateSchedule = Literal["constant", "linear"]
+"""How a learning rate goes on: as it is, or down to 0 along a line that ends with the training."""
+
+
+def scheduled(rate: float, schedule: RateSchedule) -> float | Schedule:
+    """A learning rate as stable-baselines3 takes it.
+
+    Raises:
+        ValueError: the schedule is none.
+    """
+    if schedule not in ("constant", "linear"):
+        raise ValueError(f"schedule must be 'constant' or 'linear', got {schedule!r}")
+    return rate if schedule == "constant" else LinearSchedule(rate, 0.0, 1.0)
 
 
 def constructor_parameters(policy: Any) -> dict[str, Any]:

@@ -120,7 +120,7 @@ class RuledPolicy:
     """A policy whose slates keep rules. Its face is that of the policy it fills slates for.
 
     A SlateQ policy is asked for the best slate that keeps the rules, by Dinkelbach's iteration over such slates; others
-    for scores, of which the highest that the rules allow are taken.
+    for scores, of which the highest that the rules allow are taken; so is one with `shown_value`.
 
     Args:
         policy: a trained policy, or any with a method `scores`.
@@ -157,7 +157,8 @@ class RuledPolicy:
         """Of a trained policy, what is exported."""
         if scorer is not None:
             scorer.set_items(scorer.item_vectors, allowed)  # so that candidates are looked for among what may be shown
-            ruled = RuledValues if isinstance(scorer, SlateQScorer) else RuledScorer
+            by_values = isinstance(scorer, SlateQScorer) and scorer.shown is None
+            ruled = RuledValues if by_values else RuledScorer
             self.scorer = ruled(scorer, self.pick)
         self._generator = seeded(getattr(policy, "seed", 0))
 

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from .plackett_luce import sample_slates
 from .retrieval import InvertedLists
-from .slate_choice import ITERATIONS, NEVER, BestSlate, best_slate, ranking
+from .slate_choice import ITERATIONS, NEVER, BestSlate, best_shown_slate, best_slate, ranking
 
 APPROXIMATE_ABOVE = 100_000
 """Items from which on candidates are found by an index; up to there exact search costs less than it saves."""
@@ -234,18 +234,31 @@ class SlateQScorer(SlateScorer):
     `Q(s, i) = Q(s, 0) + gain(s, i)` if item i is clicked, `Q(s, 0)` if nothing is; `choice(s, i)` and `outside(s)` are
     the utilities of a conditional logit with slot effects that never rise from one place to the next. Values are in
     units of `unit`, the mean size of a reward. Source: SlateQ, Ie et al., IJCAI 2019 (arXiv 1905.12767).
+
+    With `shown_value`, every item of a slate adds `shown(s, i)` to its value, whatever is clicked.
     """
 
     kind = "slateq"
     unit: Tensor
     """Reward that counts as 1 inside."""
 
-    def __init__(self, dim: int, n_items: int, k: int, *, hidden: int, scale: float, max_candidates: int) -> None:
+    def __init__(
+        self,
+        dim: int,
+        n_items: int,
+        k: int,
+        *,
+        hidden: int,
+        scale: float,
+        max_candidates: int,
+        shown_value: bool = False,
+    ) -> None:
         super().__init__(dim, n_items, k, hidden=hidden, scale=scale, max_candidates=max_candidates)
         self.choice = PairScorer(dim, hidden, scale)
         self.outside = Head(dim, hidden, start=scale / 2)
         self.gain = PairScorer(dim, hidden, scale=0.1, start=1.0)  # all clicks worth about the same at first
         self.null = Head(dim, hidden)
+        self.shown = PairScorer(dim, hidden, scale=0.01) if shown_value else None
         self.drops = nn.Parameter(torch.full((k - 1,), -2.0))
         self.register_buffer("unit", torch.tensor(1.0))
 
@@ -254,17 +267,29 @@ class SlateQScorer(SlateScorer):
         """(K,) log weight of each slot: 0 for the first, non-increasing."""
         return torch.cat([self.drops.new_zeros(1), -F.softplus(self.drops).cumsum(0)])
 
+    def settings(self) -> dict[str, Any]:
+        """What a constructor needs to make this scorer again, weights apart."""
+        return super().settings() | {"shown_value": self.shown is not None}
+
     def best(self, state: Tensor, items: Tensor | None, iterations: int = ITERATIONS) -> BestSlate:
         """The best slates, as columns of `items` (or items themselves where None), and what they are worth."""
-        gain = self.gain(state, self.item_vectors) if items is None else self.gain.at(state, self.item_vectors, items)
-        utility, allowed = self.utilities(state, items), self.allowed(items)
-        return best_slate(utility, gain, self.outside(state), self.place, allowed, iterations)
+        choice = self.utilities(state, items), self._at(self.gain, state, items), self.outside(state), self.place
+        if self.shown is None:
+            return best_slate(*choice, self.allowed(items), iterations)
+        return best_shown_slate(*choice, self.allowed(items), self._at(self.shown, state, items), iterations)
 
     def utilities(self, state: Tensor, items: Tensor | None) -> Tensor:
         """(B, N + 1) or (B, C) utilities of a click."""
-        return (
-            self.choice(state, self.item_vectors) if items is None else self.choice.at(state, self.item_vectors, items)
-        )
+        return self._at(self.choice, state, items)
+
+    def showing(self, state: Tensor, slates: Tensor) -> Tensor | float:
+        """(B,) what slates (B, K) add to their values by being shown; 0 without `shown_value`. Empty slots add none."""
+        if self.shown is None:
+            return 0.0
+        return self.shown.at(state, self.item_vectors, slates).masked_fill(slates == 0, 0.0).sum(1)
+
+    def _at(self, pair: PairScorer, state: Tensor, items: Tensor | None) -> Tensor:
+        return pair(state, self.item_vectors) if items is None else pair.at(state, self.item_vectors, items)
 
     def rank(self, state: Tensor, items: Tensor | None) -> Tensor:
         """(B, N + 1) or (B, C) scores: the log of what an item adds to the best slate's value."""

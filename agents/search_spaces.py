@@ -48,8 +48,9 @@ Space = Mapping[str, Range | Choices]
 """Setting -> the values that are tried."""
 
 _SCORER: dict[str, Range | Choices] = {
+    "schedule": Choices(("constant", "linear")),
     "hidden": Choices((64, 128, 256)),
-    "scale": Range(low=2.0, high=15.0, log=True),
+    "scale": Range(low=0.5, high=15.0, log=True),
 }
 SPACES: dict[str, dict[str, Range | Choices]] = {
     "ppo": {

@@ -23,6 +23,8 @@ NEVER = -1e9
 """Score of an item that may not be shown. Finite, because ONNX and gradients do badly with infinities."""
 ITERATIONS = 12
 """Dinkelbach steps. Convergence is superlinear: of 2,000 random problems of 1,000 items none needed more than 10."""
+SWEEPS = 2
+"""Turns that each slot has in `best_shown_slate`."""
 _FLOOR = -30.0  # log of the smallest worth told apart from 0 in `ranking`
 
 
@@ -64,12 +66,8 @@ def best_slate(
     Returns:
         The best slate of exactly K different items, its value, and the worth by which it ranks.
     """
-    k = place.shape[0]
-    pick = pick or (lambda worth: worth.topk(k, dim=1).indices)
-    kept = utility.masked_fill(~allowed, NEVER)
-    shift = torch.maximum(kept.amax(dim=1), outside)[:, None]
-    attraction = torch.exp(kept - shift)  # (B, N), in [0, 1]
-    nothing = torch.exp(outside[:, None] - shift)  # (B, 1)
+    pick = pick or _top(place.shape[0])
+    attraction, nothing = _attractions(utility, outside, allowed)
     weight = torch.exp(place)
 
     def worth_at(value: Tensor) -> Tensor:
@@ -84,6 +82,86 @@ def best_slate(
         value = value_of(pick(worth_at(value)))
     worth = worth_at(value)
     return BestSlate(pick(worth), value.squeeze(1), worth)
+
+
+def best_shown_slate(
+    utility: Tensor,
+    gain: Tensor,
+    outside: Tensor,
+    place: Tensor,
+    allowed: Tensor,
+    shown: Tensor,
+    iterations: int = ITERATIONS,
+) -> BestSlate:
+    """A slate that is worth much where items bring something by being shown, clicked or not.
+
+    The value, expected gain plus the sum of `shown`, is no ratio any more. From the best slate without `shown` on, each
+    slot in turn gets the item that is best there beside the others, until all slots had `SWEEPS` turns. No single
+    exchange then helps, mostly, but two at once may: of random problems of three slots and
+    eight items, whose `shown` spread half as far as utilities and gains halved, 7 % ended below the best, by 0.08
+    standard deviations of the best value each, and 1.4 % where all slots weigh alike.
+
+    Args:
+        utility: as for `best_slate`, and so are those not named here.
+        gain: (B, N).
+        outside: (B,).
+        place: (K,).
+        allowed: (B, N) or (N,) bool.
+        shown: (B, N) what an item brings wherever it stands on the slate.
+        iterations: Dinkelbach steps to the slate that is begun with.
+
+    Returns:
+        The slate, its value, and about what each item adds to it; see `_lifted`.
+    """
+    slate = best_slate(utility, gain, outside, place, allowed, iterations).slate
+    attraction, nothing = _attractions(utility, outside, allowed)
+    weight = torch.exp(place)
+
+    def rated(slate: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, 1) expected gain of a slate, and all that pulls at the shopper."""
+        pull = weight * attraction.gather(1, slate)
+        total = nothing + pull.sum(1, keepdim=True)
+        return (pull * gain.gather(1, slate)).sum(1, keepdim=True) / total, total
+
+    for slot in [*range(len(place))] * SWEEPS:
+        others = torch.ones_like(weight).index_fill(0, torch.tensor([slot]), 0.0)
+        pull = others * weight * attraction.gather(1, slate)
+        here = weight[slot] * attraction
+        earned = (pull * gain.gather(1, slate)).sum(1, keepdim=True) + here * gain
+        value = earned / (nothing + pull.sum(1, keepdim=True) + here) + shown
+        taken = torch.zeros_like(value).scatter_add(1, slate, others.expand_as(pull)) > 0
+        best = value.masked_fill(~allowed | taken, NEVER).argmax(1, keepdim=True)
+        slate = torch.cat([slate[:, :slot], best, slate[:, slot + 1 :]], 1)
+        if slot == len(place) - 1:  # where items stand changes the ratio alone, so that one step of Dinkelbach's helps
+            ratio, _ = rated(slate)
+            order = (attraction * (gain - ratio)).gather(1, slate).argsort(1, descending=True)
+            slate = slate.gather(1, order)
+    ratio, total = rated(slate)
+    worth = (attraction * (gain - ratio) + total * shown).masked_fill(~allowed, NEVER)
+    value = ratio.squeeze(1) + shown.gather(1, slate).sum(1)
+    return BestSlate(slate, value, _lifted(worth, slate))
+
+
+def _lifted(worth: Tensor, slate: Tensor) -> Tensor:
+    """(B, N) `worth`, raised for the items of the slate as little as makes them its top K, in their order."""
+    least = worth.scatter(1, slate, NEVER).amax(1)
+    step = 1e-3 * least.abs().clamp(1e-3, 1e3)
+    for slot in range(slate.shape[1] - 1, -1, -1):
+        item = slate[:, slot : slot + 1]
+        least = torch.maximum(least + step, worth.gather(1, item).squeeze(1))
+        worth = worth.scatter(1, item, least[:, None])
+    return worth
+
+
+def _top(k: int) -> Callable[[Tensor], Tensor]:
+    return lambda worth: worth.topk(k, dim=1).indices
+
+
+def _attractions(utility: Tensor, outside: Tensor, allowed: Tensor) -> tuple[Tensor, Tensor]:
+    """(B, N) of items and (B, 1) of nothing, the largest of each row 1."""
+    kept = utility.masked_fill(~allowed, NEVER)
+    shift = torch.maximum(kept.amax(dim=1), outside)[:, None]
+    return torch.exp(kept - shift), torch.exp(outside[:, None] - shift)
 
 
 def slate_value(utility: Tensor, gain: Tensor, outside: Tensor, place: Tensor) -> Tensor:

@@ -13,10 +13,12 @@ question is what learning can win, not what fitted shoppers are worth.
   is chosen on validation shoppers, for each mechanism; so it may lean to what pays later, if by a fixed weight.
   `myopic in the reward` is not chosen: it maximises what this slate is paid.
 - The agents see what the tokens of the visit tell (`RecallEncoder` over words of titles, categories and prices), and
-  nothing of the hidden state. `discount 0` is the same network, trained alike, that looks no further than the slate.
+  how many places each category has had lately (`long_term_shown`), and nothing of the hidden state. `discount 0` is the
+  same network, trained alike, that looks no further than the slate.
 
 Intervals, 95 %, are over training seeds and test shoppers, whom all policies meet with the same luck. A share of the
-headroom is what an agent takes of what lies between myopic and bound.
+headroom is what an agent takes of what lies between myopic and bound. With `--keep`, what is done is kept: a run that
+was stopped goes on, and finished mechanisms are read back.
 
     python benchmarks/long_term.py [--quick] [--mechanism NAME] [--seeds 0 1 2 3 4] [--keep FOLDER] [--pictures FOLDER]
 """
@@ -37,6 +39,7 @@ import torch
 from long_term_bounds import MixPolicy
 from long_term_pictures import behaviour, behaviours_drawn, curves_drawn, read_curves
 from long_term_shops import MECHANISMS, SAME, K, Mechanism, eyes
+from long_term_shown import Shown, ShownEnv, Told
 from machine import describe
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -52,13 +55,16 @@ from slatewise.evaluation.judge import serve
 from slatewise.evaluation.outcomes import FIXED
 from slatewise.simulators import KnownTruthShopper
 
-ROWS = 64
-STEPS = {"slate_dqn": 18_432, "slate_ppo": 40_960}
+ROWS = 128
+STEPS = {"slate_dqn": 32_768, "slate_ppo": 61_440}
 AGENTS: dict[str, Any] = {
-    "slate_dqn": DQNConfig(gamma=0.95, learning_rate=3e-4, batch_size=128, gradient_steps=2, n_steps=3),
-    "slate_ppo": PPOConfig(gamma=0.95, gae_lambda=0.5),
+    "slate_dqn": DQNConfig(
+        gamma=0.95, learning_rate=1e-3, schedule="linear", scale=1.0, batch_size=128, gradient_steps=2, huber=10.0
+    ),
+    "slate_ppo": PPOConfig(gamma=0.95, gae_lambda=0.5, learning_rate=4e-4, schedule="linear", scale=1.0, credit="both"),
 }
-"""The same everywhere; tuned on validation shoppers, one training each, with patience, complements, and nothing on."""
+"""The same everywhere; tuned on validation shoppers, one or two trainings each, with patience, complements, satiation,
+and nothing on. `scale` is low because nobody here likes best what is nearest to what it has seen."""
 VALIDATION, TEST = 7_000, 10_000  # seeds of the shoppers
 Policies = dict[str, Any]
 
@@ -114,27 +120,45 @@ def learnt(
     told: Callable[[int, int, str], None],
 ) -> list[Any]:
     """The policies of one learner, a training a seed; those that are in the folder are read back."""
+    shown = Shown(truth.shop.catalogue)
 
-    def make_env(seed: int) -> SB3Bridge:
+    def make_env(seed: int) -> ShownEnv:
         del seed
-        return SB3Bridge(mechanism.batch(ROWS, truth, encoder, autoreset_mode="SameStep"))
+        return ShownEnv(SB3Bridge(mechanism.batch(ROWS, truth, encoder, autoreset_mode="SameStep")), shown)
 
     played = mechanism.settings() | {"reward": asdict(mechanism.reward), "shop": {**SAME, **mechanism.on}}
-    return train(
+    policies = train(
         make_env,
         folder,
         config=config,
-        item_vectors=encoder.item_vectors,
+        item_vectors=shown.vectors(encoder.item_vectors),
         seeds=seeds,
         total_timesteps=steps,
         settings=played,
         progress=told,
     )
+    return [Told(policy, shown) for policy in policies]
 
 
 def _told(bar: Progress, task: TaskID, done: int, total: int, words: str) -> None:
     del total, words
     bar.update(task, completed=done)
+
+
+def kept(name: str, mechanism: Mechanism, args: argparse.Namespace, bar: Progress) -> dict[str, Any]:
+    """All figures of one mechanism: those in the folder, where they were made with the same settings, or new ones."""
+    path = args.keep / name / "figures.json"
+    asked = {"agents": args.agent, "longer": args.longer, "seeds": args.seeds, "controls": args.controls}
+    asked |= {"quick": args.quick, "shoppers": args.shoppers, "shop": {**SAME, **mechanism.on}, "steps": STEPS}
+    asked |= {"reward": asdict(mechanism.reward), "configs": {one: config.to_dict() for one, config in AGENTS.items()}}
+    asked = json.loads(json.dumps(asked))
+    if path.is_file():
+        record = json.loads(path.read_text(encoding="utf-8"))
+        if record["asked"] == asked:
+            return record["figures"]
+    figures = studied(name, mechanism, args, bar)
+    path.write_text(json.dumps({"asked": asked, "figures": figures}, default=float), encoding="utf-8")
+    return figures
 
 
 def studied(name: str, mechanism: Mechanism, args: argparse.Namespace, bar: Progress) -> dict[str, Any]:
@@ -149,6 +173,7 @@ def studied(name: str, mechanism: Mechanism, args: argparse.Namespace, bar: Prog
     curves: dict[str, pd.DataFrame] = {}
     agents = {agent: AGENTS[agent] for agent in args.agent or AGENTS}
     controls = {f"{agent}, discount 0": replace(config, gamma=0.0) for agent, config in agents.items()}
+    controls = controls if args.controls else {}
     for label, config in {**agents, **controls}.items():
         steps = 4_096 if args.quick else round(args.longer * STEPS[label.split(",")[0]])
         seeds = args.seeds[: args.controls] if label in controls else args.seeds
@@ -160,7 +185,7 @@ def studied(name: str, mechanism: Mechanism, args: argparse.Namespace, bar: Prog
         curves[label] = read_curves(folder)
     outcomes, diaries = judged(policies, mechanism, truth, encoder, test, TEST)
     found = find(outcomes, references=["myopic", "bound", *controls])
-    figures = shown(name, mechanism, outcomes, found)
+    figures = figures_of(outcomes, found)
     lines = {one: behaviour(name, truth, diaries[one]) for one in ("bound", "myopic", "myopic in the reward", *agents)}
     return figures | {
         "myopic_chosen": chosen,
@@ -176,8 +201,8 @@ def studied(name: str, mechanism: Mechanism, args: argparse.Namespace, bar: Prog
     }
 
 
-def shown(name: str, mechanism: Mechanism, outcomes: Outcomes, found: Any) -> dict[str, Any]:
-    """Tables on stdout, and the same as plain values."""
+def figures_of(outcomes: Outcomes, found: Any) -> dict[str, Any]:
+    """What policies earned and by how much they differ, as plain values."""
     summary = found.summary
     told: dict[str, Any] = {}
     for row in summary[summary["metric"] == "reward"].to_dict("records"):
@@ -186,20 +211,25 @@ def shown(name: str, mechanism: Mechanism, outcomes: Outcomes, found: Any) -> di
         for row in summary[summary["metric"] == metric].to_dict("records"):
             told[row["policy"]][metric] = round(row["mean"], 4)
     agents = [one for one in AGENTS if one in told]
-    wanted = [(one, "myopic") for one in ("bound", *agents)] + [(one, f"{one}, discount 0") for one in agents]
+    wanted = [(one, "myopic") for one in ("bound", *agents)]
+    wanted += [(one, f"{one}, discount 0") for one in agents if f"{one}, discount 0" in told]
     columns = ["difference", "low", "high", "share", "share_low", "share_high", "p_adjusted"]
     pairs = {(row["policy"], row["reference"]): row for row in found.comparisons.to_dict("records")}
     differences = {
         f"{one} less {other}": {column: pairs[one, other][column] for column in columns} for one, other in wanted
     }
-    taken = shares(outcomes)
     headroom = differences["bound less myopic"]["share"]
-    print(f"\n{name}: the bound is {'the optimum' if mechanism.exact else 'a lower bound of the optimum'}")
-    table = pd.DataFrame(told).T
-    print(table.astype(float).round(3).to_string())
-    print(pd.DataFrame(differences).T.astype(float).round(4).to_string())
-    print(f"bound over myopic {100 * headroom:.1f} %; share taken:", taken, flush=True)
-    return told | {"differences": differences, "headroom": headroom, "share_of_headroom": taken}
+    return told | {"differences": differences, "headroom": headroom, "share_of_headroom": shares(outcomes)}
+
+
+def printed(name: str, figures: dict[str, Any]) -> None:
+    """Tables on stdout."""
+    print(f"\n{name}: the bound is {figures['bound_is']}; the best myopic is that of {figures['myopic_chosen']}")
+    earned = {one: row for one, row in figures.items() if isinstance(row, dict) and "slates" in row}
+    print(pd.DataFrame(earned).T.astype(float).round(3).to_string())
+    print(pd.DataFrame(figures["differences"]).T.astype(float).round(4).to_string())
+    taken = figures["share_of_headroom"]
+    print(f"bound over myopic {100 * figures['headroom']:.1f} %; share taken:", taken, flush=True)
 
 
 def shares(outcomes: Outcomes) -> dict[str, dict[str, float]]:
@@ -259,7 +289,8 @@ def main() -> None:
     ):
         args.keep = args.keep or Path(scratch)
         for name in args.mechanism or MECHANISMS:
-            found[name] = studied(name, MECHANISMS[name], args, bar)
+            found[name] = kept(name, MECHANISMS[name], args, bar)
+            printed(name, found[name])
             if args.pictures:
                 args.pictures.mkdir(parents=True, exist_ok=True)
                 curves_drawn(name, found[name], args.pictures / f"long-term-{name}-learning.png")
@@ -272,7 +303,7 @@ def main() -> None:
                 "benchmark": "long_term",
                 "quick": args.quick,
                 "seeds": args.seeds,
-                "steps": {agent: round(args.longer * steps) for agent, steps in STEPS.items()},
+                "steps": {one: 4_096 if args.quick else round(args.longer * steps) for one, steps in STEPS.items()},
                 "agents": {name: config.to_dict() for name, config in AGENTS.items()},
                 "common": SAME,
                 "mechanisms": found,

@@ -20,6 +20,7 @@ from long_term_bounds import (
     visits_chain,
 )
 from long_term_satiation import SatiationPlan
+from long_term_shown import HISTORY
 
 from slatewise.datasets import KnownShop, KnownShopConfig
 from slatewise.encoders import MeanEncoder, RecallEncoder
@@ -80,8 +81,9 @@ class Mechanism:
         return {"k": K, "reward": self.reward, "max_slates": self.max_slates, **self.env}
 
     def batch(self, rows: int, truth: KnownTruthShopper, encoder: RecallEncoder, **more: Any) -> ShopVectorEnv:
-        """The environment with so many rows."""
-        return ShopVectorEnv(rows, shopper=truth, encoder=encoder, **self.settings(), **more)
+        """The environment with so many rows; it lets the slates shown be seen."""
+        seen: dict[str, Any] = {"observation": "history", "history_len": HISTORY}
+        return ShopVectorEnv(rows, shopper=truth, encoder=encoder, **self.settings(), **seen, **more)
 
 
 def eyes(truth: KnownTruthShopper) -> RecallEncoder:
@@ -97,7 +99,8 @@ MECHANISMS: dict[str, Mechanism] = {
     "off": Mechanism(plan=_exact(off_chain)),
     "patience": Mechanism(on={"patience": 5, "letdown": 2.5}, plan=_exact(patience_chain)),
     "satiation": Mechanism(
-        on={"n_categories": 3, "satiation": 2.0, "satiation_kept": 0.9, "familiarity": 1.0, "outside_option": 10.0},
+        on={"n_categories": 3, "satiation": 2.0, "satiation_kept": 0.8, "outside_option": 3.0},
+        reward=RewardMix(click=1.0),
         plan=lambda truth, reward: SatiationPlan(truth, K, reward, 25),
         exact=False,
     ),

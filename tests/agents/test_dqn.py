@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from slatewise.agents import DQNConfig, SlateDQN
+from slatewise.agents import DQNConfig, SlateDQN, load_agent, save_agent
 from slatewise.agents.learning import DivergedError
 
 QUICK = DQNConfig(learning_starts=500, buffer_size=10_000, batch_size=128, hidden=32, learning_rate=2e-3)
@@ -97,6 +97,22 @@ def test_saving_and_loading_changes_nothing(taste_shop: Any, tmp_path: Path) -> 
     )
     np.testing.assert_array_equal(again.policy.target.item_vectors, env.item_vectors)
     again.learn(700)
+
+
+def test_it_learns_what_showing_is_worth_and_keeps_it(taste_shop: Any, tmp_path: Path) -> None:
+    env = taste_shop()
+    config = replace(QUICK, shown_value=True, schedule="linear")
+    agent = config.build(env, item_vectors=env.item_vectors, seed=1).learn(6_000)
+    assert hits(agent, env) == [True, True]
+    assert agent.policy.optimizer.param_groups[0]["lr"] < 0.1 * config.learning_rate
+    slates, _ = agent.predict(env.states, deterministic=True)
+    agent.save(tmp_path / "agent.zip")
+    again = SlateDQN.load(tmp_path / "agent.zip", env=env)
+    np.testing.assert_array_equal(again.predict(env.states, deterministic=True)[0], slates)
+    save_agent(agent, tmp_path / "agent")
+    read = load_agent(tmp_path / "agent")
+    assert read.scorer.settings()["shown_value"]
+    np.testing.assert_array_equal(read.predict(env.states)[0], slates)
 
 
 def test_exploring_is_decided_shopper_by_shopper(taste_shop: Any) -> None:

@@ -10,7 +10,7 @@ import torch
 from stable_baselines3.common.evaluation import evaluate_policy
 
 from slatewise.agents.learning import DivergedError
-from slatewise.agents.ppo import PPOConfig, SlatePPO, clipped_gain, slot_credit
+from slatewise.agents.ppo import PPOConfig, SlatePPO, clipped_gain, left_credit, slot_credit
 from slatewise.agents.replay import slots_clicked
 
 QUICK = PPOConfig(rollout=512, hidden=32)
@@ -119,6 +119,28 @@ def test_credit_goes_to_every_slot_that_was_clicked() -> None:
     torch.testing.assert_close(credit, torch.tensor([[1.5, 2.0], [-1.5, -2.0]]))
 
 
+def test_slates_that_were_left_are_credited_among_themselves() -> None:
+    clicked = torch.tensor([[False, True], [False, False], [False, False]])
+    credit = left_credit(torch.tensor([9.0, 1.0, -3.0]), clicked)
+    torch.testing.assert_close(credit, torch.tensor([[0.0], [2.0], [-2.0]]))
+    torch.testing.assert_close(left_credit(torch.tensor([9.0]), clicked[:1]), torch.zeros(1, 1))
+
+
+def test_ppo_learns_by_clicked_and_by_left_slates(taste_shop: Any) -> None:
+    env = taste_shop()
+    config = PPOConfig(rollout=512, hidden=32, credit="both")
+    agent = config.build(env, item_vectors=env.item_vectors, seed=1).learn(8_000)
+    assert mean_return(agent, env) > 1.6
+
+
+def test_the_learning_rate_falls_to_nothing_by_the_end(taste_shop: Any) -> None:
+    env = taste_shop()
+    agent = PPOConfig(rollout=512, hidden=32, schedule="linear").build(env, item_vectors=env.item_vectors)
+    assert agent.lr_schedule(1.0) == pytest.approx(3e-4)
+    agent.learn(2_048)  # four rollouts; the last update has none of the training left
+    assert agent.policy.optimizer.param_groups[0]["lr"] == pytest.approx(0.0, abs=1e-9)
+
+
 @pytest.mark.parametrize("told", [{"clicked": 1}, {"clicks": np.array([0, 1, 0])}, {"clicked": 0, "clicks": [0, 1, 0]}])
 def test_several_clicks_of_a_slate_are_told_beside_one(told: dict[str, Any]) -> None:
     assert slots_clicked(told, 3).tolist() == [False, True, False]
@@ -143,7 +165,8 @@ def test_a_reward_that_is_no_number_stops_training(taste_shop: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "settings", [{"gamma": 1.5}, {"clip": "row"}, {"credit": "row"}, {"rollout": 0}, {"scale": -1.0}]
+    "settings",
+    [{"gamma": 1.5}, {"clip": "row"}, {"credit": "row"}, {"schedule": "cosine"}, {"rollout": 0}, {"scale": -1.0}],
 )
 def test_settings_out_of_range_are_named(settings: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(settings))):

@@ -37,9 +37,9 @@ def catalogue() -> Catalogue:
     )
 
 
-def policy(kind: str, max_candidates: int = 1_000, seed: int = 0) -> LearnedPolicy:
+def policy(kind: str, max_candidates: int = 1_000, seed: int = 0, **more: Any) -> LearnedPolicy:
     torch.manual_seed(seed)
-    scorer = SCORERS[kind](DIM, N, K, hidden=8, scale=3.0, max_candidates=max_candidates)
+    scorer = SCORERS[kind](DIM, N, K, hidden=8, scale=3.0, max_candidates=max_candidates, **more)
     vectors = normalize(torch.randn(N + 1, DIM, generator=seeded(seed)), dim=1)
     vectors[0] = 0
     scorer.set_items(vectors)
@@ -127,6 +127,18 @@ def test_a_slate_of_values_is_the_best_that_keeps_a_cap(catalogue: Catalogue) ->
         other = torch.from_numpy(np.stack([rng.permutation(np.arange(1, N + 1)) for _ in STATES]))
         other = pick_by_rules(-other.argsort(1).float(), K, [(torch.cat([group[1:]]), most)]) + 1
         assert (worth_of(scorer, other) <= found + 1e-5).all()
+
+
+def test_what_is_worth_something_by_being_shown_keeps_rules_by_its_scores(catalogue: Catalogue) -> None:
+    one, states = policy("slateq", shown_value=True), {"state": STATES}
+    free = RuledPolicy(one, SlateRules(), catalogue)
+    assert free.predict(states)[0].tolist() == one.predict(states)[0].tolist()
+    capped = RuledPolicy(one, SlateRules(most_of_category=1), catalogue)
+    assert capped.scorer is not None
+    scores = capped.scorer(torch.from_numpy(STATES))
+    assert capped.predict(states)[0].tolist() == capped.pick(scores).tolist()
+    labels = catalogue.frame["category"].to_numpy()[capped.predict(states)[0] - 1]
+    assert all(len(set(row[row != ""])) == (row != "").sum() for row in labels)  # without a label, of none
 
 
 def test_random_slots_are_drawn_among_what_is_still_allowed(catalogue: Catalogue) -> None:

@@ -1,6 +1,7 @@
 """Scorers: they start as the encoder ranks, their catalogue can be swapped, and they export."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from slatewise.agents.scorers import SCORERS, PairScorer, SlateQScorer, SlateSco
 from slatewise.agents.slate_choice import NEVER
 
 DIM, N, K = 8, 40, 5
-KINDS = sorted(SCORERS)
+KINDS = [*sorted(SCORERS), "slateq, shown_value"]
 
 
 def unit(rows: int, seed: int = 0) -> torch.Tensor:
@@ -21,7 +22,9 @@ def unit(rows: int, seed: int = 0) -> torch.Tensor:
 
 def make(kind: str, max_candidates: int = 1_000, *, trained: bool = True) -> SlateScorer:
     torch.manual_seed(0)
-    scorer = SCORERS[kind](DIM, N, K, hidden=16, scale=5.0, max_candidates=max_candidates)
+    name, _, shown = kind.partition(", ")
+    more: dict[str, Any] = {"shown_value": True} if shown else {}
+    scorer = SCORERS[name](DIM, N, K, hidden=16, scale=5.0, max_candidates=max_candidates, **more)
     vectors = unit(N + 1)
     vectors[0] = 0
     scorer.set_items(vectors, torch.arange(N + 1) % 7 != 3)
@@ -108,7 +111,7 @@ def test_a_catalogue_that_does_not_fit_is_refused(
         make("slateq").set_items(vectors, available)
 
 
-@pytest.mark.parametrize(("kind", "max_candidates"), [("plackett-luce", 12), ("slateq", 1_000)])
+@pytest.mark.parametrize(("kind", "max_candidates"), [("plackett-luce", 12), ("slateq", 1_000), (KINDS[-1], 1_000)])
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 def test_a_scorer_exports_to_onnx_and_scores_the_same_there(kind: str, max_candidates: int, tmp_path: Path) -> None:
     onnxruntime = pytest.importorskip("onnxruntime")

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from slatewise.agents.plackett_luce import seeded
-from slatewise.agents.slate_choice import NEVER, BestSlate, best_slate, ranking, slate_value
+from slatewise.agents.slate_choice import NEVER, BestSlate, best_shown_slate, best_slate, ranking, slate_value
 
 Case = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
 
@@ -47,6 +47,37 @@ def test_no_slate_is_better_and_plain_top_k_often_is_worse() -> None:
         plain = (case[0].exp() * case[1]).masked_fill(~case[4], NEVER).topk(3).indices
         behind += value_of(case, plain) < top - 1e-4
     assert behind > 20
+
+
+def test_what_is_shown_counts_worked_out_by_hand() -> None:
+    # Of three items that attract as nothing does and gain 2, the third costs 1 by being shown: 4/3 of the first two.
+    utility, gain, outside = torch.zeros(1, 3), torch.full((1, 3), 2.0), torch.zeros(1)
+    everything, shown = torch.ones(3, dtype=torch.bool), torch.tensor([[0.0, 0.0, -1.0]])
+    best = best_shown_slate(utility, gain, outside, torch.zeros(2), everything, shown)
+    assert best.slate.sort().values.tolist() == [[0, 1]]
+    assert best.value.item() == pytest.approx(4 / 3)
+    best = best_shown_slate(utility, gain, outside, torch.zeros(2), everything, -shown)
+    assert best.value.item() == pytest.approx(4 / 3 + 1)
+    assert 2 in best.slate
+
+
+def test_slates_with_what_is_shown_are_nearly_always_the_best() -> None:
+    behind, lost = 0, 0.0
+    for seed in range(200):
+        case, shown = random_case(seed), torch.randn(1, 8, generator=seeded(1_000 + seed)) / 2
+        best = best_shown_slate(*case, shown)
+        columns = torch.tensor(list(itertools.permutations(case[4].nonzero().flatten().tolist(), 3)))
+        utility, gain, outside, place, _ = case
+        gained = slate_value(utility[0, columns], gain[0, columns], outside.expand(len(columns)), place)
+        top = (gained + shown[0, columns].sum(1)).max().item()
+        told = value_of(case, best.slate) + shown.gather(1, best.slate).sum().item()
+        assert best.value.item() == pytest.approx(told, abs=1e-5)
+        assert case[4][best.slate].all()
+        assert ranking(best.worth).topk(3).indices.tolist() == best.slate.tolist()
+        behind += best.value.item() < top - 1e-4
+        lost += top - best.value.item()
+    assert behind < 24
+    assert lost / 200 < 0.02
 
 
 def test_twelve_steps_are_enough_for_a_thousand_items() -> None:

@@ -124,9 +124,28 @@ def test_the_choice_model_learns_from_chances_where_they_are_told(agent: SlateDQ
     assert drop.item() == pytest.approx(1 / 3 - 0.5)
 
 
-def test_losses_have_the_slopes_that_small_steps_show(taste_shop: Any) -> None:
+def test_what_is_shown_counts_whatever_is_clicked(taste_shop: Any) -> None:
+    env = taste_shop(n_items=4, k=2, dim=8)
+    agent = DQNConfig(hidden=4, shown_value=True).build(env, item_vectors=env.item_vectors)
+    shown = torch.tensor([9.0, -4.0, 0.5, 0.25, 0.0])  # the padding's counts for nothing
+    for one in (agent.scorer, agent.policy.target):
+        fix(one, GAIN)
+        one.shown = Fixed(shown)  # type: ignore[assignment]
+        one.unit.fill_(1.0)
+    # Item 1 costs 4 wherever it is shown. Of the others 4 and 2: (1 * 5 + 0.5 * 2 * 1) / (1 + 1 + 1) + 0.5 = 2.5.
+    assert agent._targets(transition()).item() == pytest.approx(3 + 0.5 * (2 + 2.5))
+    agent.target = "shown"  # item 3 alone: 4 * 0.5 / 5 + 0.25
+    assert agent._targets(transition(next_slates=torch.tensor([[3, 0]]))).item() == pytest.approx(3 + 0.5 * (2 + 0.65))
+    _, loss, value = agent._losses(transition(clicked=torch.tensor([1])), torch.tensor([9.0]))
+    assert value.item() == pytest.approx(2 + 1 - 4 + 0.5)  # Q(s, 0), the gain of item 2, and both that were shown
+    loss.backward()
+    assert agent.scorer.shown.table.grad.tolist() == [0, -1, -1, 0, 0]  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("shown_value", [False, True])
+def test_losses_have_the_slopes_that_small_steps_show(taste_shop: Any, shown_value: bool) -> None:
     env = taste_shop(n_items=12, k=3)
-    agent = DQNConfig(hidden=4).build(env, item_vectors=env.item_vectors, seed=1)
+    agent = DQNConfig(hidden=4, shown_value=shown_value).build(env, item_vectors=env.item_vectors, seed=1)
     rng = np.random.default_rng(0)
     agent.policy.double()
     with torch.no_grad():
