@@ -72,7 +72,6 @@ class SlateDQN(OffPolicyAlgorithm):
             It is not saved: give it again after `load`.
     """
 
-    knows_places = True
     policy: SlateQPolicy
     replay_buffer: SlateReplayBuffer  # pyright: ignore[reportIncompatibleVariableOverride]
 

@@ -113,14 +113,8 @@ def put_items(algorithm: Any, item_vectors: ArrayLike | Tensor, available: Array
     """Give an algorithm its catalogue.
 
     Raises:
-        ValueError: the vectors do not have one row for each item of the env's action space, and one for the padding; or
-            the env's slates name places in a list of candidates, and the algorithm knows items alone.
+        ValueError: the vectors do not have one row for each item of the env's action space, and one for the padding.
     """
-    if getattr(algorithm.action_space, "places", False) and not getattr(algorithm, "knows_places", False):
-        raise ValueError(
-            "the env's slates name places of candidates, and this agent ranks items; make the env with "
-            "actions='items', or learn with SlateDQN"
-        )
     rows, wanted = len(item_vectors), algorithm.scorer.n_items + 1  # pyright: ignore[reportArgumentType]
     if rows != wanted:
         raise ValueError(

@@ -165,7 +165,6 @@ class SlatePPO(PPO):
     drawn, and kept for the passes over the rollout: C int32 a slate.
     """
 
-    knows_places = True
     policy: SlatePolicy  # pyright: ignore[reportIncompatibleVariableOverride]
     rollout_buffer: SlateRolloutBuffer  # pyright: ignore[reportIncompatibleVariableOverride]
 

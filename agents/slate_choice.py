@@ -97,9 +97,9 @@ def best_shown_slate(
 
     The value, expected gain plus the sum of `shown`, is no ratio any more. From the best slate without `shown` on, each
     slot in turn gets the item that is best there beside the others, until all slots had `SWEEPS` turns. No single
-    exchange then helps, mostly, but two at once may: of random problems of three slots and
-    eight items, whose `shown` spread half as far as utilities and gains halved, 7 % ended below the best, by 0.08
-    standard deviations of the best value each, and 1.4 % where all slots weigh alike.
+    exchange then helps, mostly, but two at once may: of random problems of three slots and eight items, whose `shown`
+    spread half as far as utilities and gains halved, 7 % ended below the best, by 0.08 standard deviations of the best
+    value each, and 1.4 % where all slots weigh alike.
 
     Args:
         utility: as for `best_slate`, and so are those not named here.
@@ -124,7 +124,7 @@ def best_shown_slate(
         return (pull * gain.gather(1, slate)).sum(1, keepdim=True) / total, total
 
     for slot in [*range(len(place))] * SWEEPS:
-        others = torch.ones_like(weight).index_fill(0, torch.tensor([slot]), 0.0)
+        others = (torch.arange(len(place), device=place.device) != slot).to(weight.dtype)
         pull = others * weight * attraction.gather(1, slate)
         here = weight[slot] * attraction
         earned = (pull * gain.gather(1, slate)).sum(1, keepdim=True) + here * gain

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from slatewise.agents import DQNConfig, LearnedPolicy, PPOConfig, SlateDQN, SlatePPO
+from slatewise.agents import DQNConfig, LearnedPolicy, PPOConfig, SlateDQN
 from slatewise.agents.plackett_luce import PlackettLuce, seeded, slot_log_probs
 from slatewise.encoders import MeanEncoder
 from slatewise.envs.sb3 import SB3Bridge
@@ -25,15 +25,6 @@ def shop_of(shopper: Any, k: int, **settings: Any) -> tuple[SB3Bridge, torch.Ten
 
 
 # Slates that name places, read as items
-
-
-def test_slates_by_place_are_refused_by_learners_that_rank_items(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(SlatePPO, "knows_places", False)
-    env, vectors = shop_of(OneFavouriteShopper(6, (4,)), 2, candidates=6)  # as many places as items: shapes fit
-    with pytest.raises(ValueError, match="make the env with actions='items'"):
-        QUICK_PPO.build(env, item_vectors=vectors)
-    env, vectors = shop_of(OneFavouriteShopper(6, (4,)), 2, candidates=6, actions="items", observation="state")
-    QUICK_PPO.build(env, item_vectors=vectors)
 
 
 QUICK_DQN = DQNConfig(learning_starts=300, batch_size=128, hidden=32, learning_rate=2e-3)
