@@ -142,9 +142,9 @@ class Clock:
             else:
                 setattr(owner, name, _method(self, part, found))
 
-        def learn_rest(rest: Any, weight: Any, choice: Any, start: Any = None) -> Any:
+        def learn_rest(rest: Any, weight: Any, choice: Any, start: Any = None, luck: Any = None) -> Any:
             given = rest, weight, choice
-            return again(*given) if start is None else self.counted("members", again, *given, start)
+            return again(*given) if start is None else self.counted("members", again, *given, start, luck)
 
         rest_of.learn = learn_rest
         try:
