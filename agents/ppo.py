@@ -34,7 +34,7 @@ from .plackett_luce import PlackettLuce
 from .replay import (
     SlateRolloutBuffer,
     SlateRolloutSamples,
-    candidate_space,
+    catalogue_size,
     slate_space,
     slots_clicked,
     state_of,
@@ -74,11 +74,8 @@ class SlatePolicy(ActorCriticPolicy):
         seed: int | None = None,
         use_sde: bool = False,
     ) -> None:
-        n_items, k = slate_space(action_space)
-        candidates = candidate_space(observation_space, action_space)
-        self.places = candidates is not None
-        if candidates is not None:
-            n_items = int(candidates.high.max())
+        n_items, (_, k) = catalogue_size(observation_space, action_space), slate_space(action_space)
+        self.places = bool(getattr(action_space, "places", False))
         self.scored: Tensor | None = None
         """(B, C) items that were scored for the slates drawn last; None for all of them."""
         self._shape: dict[str, Any] = {"dim": state_space(observation_space).shape[0], "n_items": n_items, "k": k}
@@ -94,10 +91,6 @@ class SlatePolicy(ActorCriticPolicy):
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         return constructor_parameters(self)
-
-    def _get_action_dist_from_latent(self, latent_pi: Tensor) -> PlackettLuce:
-        """The policy in the given states; the latent of a slate policy is the state itself."""
-        return self._over(latent_pi, self.scorer.candidates(latent_pi))
 
     def _over(self, state: Tensor, items: Tensor | None) -> PlackettLuce:
         """The policy in the given states over (B, C) items, or over all; its slates name places of them, or items."""

@@ -56,6 +56,16 @@ def candidate_space(observations: spaces.Space, slates: spaces.Space) -> spaces.
     return inner
 
 
+def catalogue_size(observations: spaces.Space, slates: spaces.Space) -> int:
+    """Items that slates choose from, or, where they name places, that the observed candidates come from.
+
+    Raises:
+        ValueError: see `candidate_space`.
+    """
+    candidates = candidate_space(observations, slates)
+    return slate_space(slates)[0] if candidates is None else int(candidates.high.max())
+
+
 def slots_clicked(info: Mapping[str, Any], k: int) -> NDArray[np.bool_]:
     """(K,) which slots an env's info says were clicked: those of "clicks", or the one of "clicked", -1 for none."""
     if "clicks" in info:
