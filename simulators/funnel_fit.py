@@ -29,6 +29,8 @@ FEATURE_SD, UTILITY_SD = 0.2, 0.5
 SHARE = (0.5, 0.5)
 """Mean and standard deviation of the prior of how far what moves the step before moves this one."""
 FOLDS = 4
+Rows = tuple[Doubles, NDArray[np.int64], NDArray[np.bool_], Doubles]
+"""Columns, items, whether each passed, and how often each counts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,45 +106,40 @@ def fit_stage(
     """
     if before is not None:
         x = np.column_stack([x, before.score(x, items)])
+    rows = x, items, passed, weight
     if start is None:
-        tried = [_validated(x, items, passed, weight, shopper, effects, loose, before is not None) for loose in LOOSE]
+        fold = np.unique(shopper, return_inverse=True)[1] % FOLDS
+        tried = [_validated(rows, fold, effects, loose, before is not None) for loose in LOOSE]
         chances = np.exp(np.array(tried) - max(tried))
         chances /= chances.sum()
     else:
         chances = start.chances
     number = int(chances.argmax()) if luck is None else int(luck.choice(len(LOOSE), p=chances))
     begin = start.own if start is not None and len(start.own.weights) == x.shape[1] else None
-    own = _fitted(x, items, passed, weight, effects, LOOSE[number], before is not None, begin, luck)
+    own = _fitted(rows, effects, LOOSE[number], before is not None, begin, luck)
     return StageFit.of(own, chances, before)
 
 
-def _validated(
-    x: Doubles,
-    items: NDArray[np.int64],
-    passed: NDArray[np.bool_],
-    weight: Doubles,
-    shopper: NDArray[np.int64],
-    effects: ItemEffects,
-    loose: float,
-    follows: bool,
-) -> float:
-    """Log-likelihood of all rows, each foretold from other shoppers'; -inf where these all passed, or none."""
-    total, fold = 0.0, np.unique(shopper, return_inverse=True)[1] % FOLDS
+def _validated(rows: Rows, fold: NDArray[np.int64], effects: ItemEffects, loose: float, follows: bool) -> float:
+    """Log-likelihood of rows, each foretold from other folds; a fold is left out whose others all passed, or none."""
+    total = 0.0
     for one in range(FOLDS):
-        kept, held = fold != one, fold == one
-        if not 0 < passed[kept].sum() < kept.sum():
+        kept, (x, items, passed, weight) = _of(rows, fold != one), _of(rows, fold == one)
+        if not 0 < kept[2].sum() < len(kept[2]):
             continue
-        fit = _fitted(x[kept], items[kept], passed[kept], weight[kept], effects, loose, follows)
-        z = x[held] @ fit.weights + fit.effects[items[held]]
-        total += float(weight[held] @ (passed[held] * z - np.logaddexp(0, z)))
+        fit = _fitted(kept, effects, loose, follows)
+        z = x @ fit.weights + fit.effects[items]
+        total += float(weight @ (passed * z - np.logaddexp(0, z)))
     return total
 
 
+def _of(rows: Rows, which: NDArray[np.bool_]) -> Rows:
+    x, items, passed, weight = rows
+    return x[which], items[which], passed[which], weight[which]
+
+
 def _fitted(
-    x: Doubles,
-    items: NDArray[np.int64],
-    passed: NDArray[np.bool_],
-    weight: Doubles,
+    rows: Rows,
     effects: ItemEffects,
     loose: float,
     follows: bool,
@@ -150,6 +147,7 @@ def _fitted(
     luck: np.random.Generator | None = None,
 ) -> LogisticFit:
     """The regression with priors so wide; if it `follows` a step, the last column is what that one says."""
+    x, items, passed, weight = rows
     features = np.full(len(COLUMNS), loose * FEATURE_SD)
     centre = np.append(logit(float(np.average(passed, weights=weight))), np.zeros(len(FUNNEL_WEIGHTS) - 1))
     spread = np.concatenate([[2.0], features, [loose * FEATURE_SD if follows else UTILITY_SD]])
