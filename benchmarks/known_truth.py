@@ -22,7 +22,6 @@ line is one JSON object.
 import argparse
 import json
 import tempfile
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -32,6 +31,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from clock import cpu_seconds, told
 from likely_revenue import LikelyRevenue
 from machine import describe
 from shelf_policies import varied
@@ -205,14 +205,6 @@ def printed(table: pd.DataFrame, found: dict[str, dict[str, list[float]]]) -> st
     return "\n".join(lines)
 
 
-_began = time.process_time()
-
-
-def told(words: str) -> None:
-    """Say what is done, and after how much processor time."""
-    print(f"[{time.process_time() - _began:6.0f} s] {words}", flush=True)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true")
@@ -242,7 +234,7 @@ def main() -> None:
                 "policies": int(table["policy"].nunique()),
                 "cells": len(cells(table, FITTED, "ctr")),
                 "machine": describe(),
-                "cpu_seconds": round(time.process_time() - _began, 1),
+                "cpu_seconds": cpu_seconds(),
                 "kendall_tau": main_["kendall_tau"][0],
                 "ctr_error": main_["ctr_error"][0],
                 "purchase_error": main_["revenue_error"][0],

@@ -22,13 +22,13 @@ cloning, or what is popular. The last line is one JSON object.
 import argparse
 import json
 import tempfile
-import time
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import torch
+from clock import cpu_seconds, told
 from contestants import Ground
 from machine import describe
 from real_logs import DATA, LOGS
@@ -98,11 +98,11 @@ class Shop:
         before, here = (self.log.shopper_half(half) for half in (0, 1))
         text = TextEncoder().encode(self.log.catalogue.texts())
         encoder = pretrain(before, folder / "encoder", config=PretrainConfig(seed=0, **study.pretraining), text=text)
-        say(f"{name}: the shoppers' encoder is trained")
+        told(f"{name}: the shoppers' encoder is trained")
         settings = FitConfig(held_out=0, members=study.members, max_next_views=8_000)
         self.teacher = fit_shopper(here, encoder, config=settings)
         self.judges = {TEACHER: self.teacher.ensemble(), BOOSTED: fit_boosted(before, config=settings).ensemble()}
-        say(f"{name}: both families are fitted")
+        told(f"{name}: both families are fitted")
         self.encoder = MeanEncoder.from_catalogue(self.log.catalogue, 64, words=0.5)
         self.told = {"log": name, "cut": asdict(study.cut), "pretraining": study.pretraining, "members": study.members}
 
@@ -115,7 +115,7 @@ class Shop:
         ground = Ground(self.teacher, self.encoder, study.k, REWARD, available, self.told)
         for (name, config), steps in zip(AGENTS.items(), study.steps, strict=True):
             found[name] = ground.learnt(config, self.folder / name, seeds=study.seeds, steps=steps)
-            say(f"{name} has learnt")
+            told(f"{name} has learnt")
         return found
 
     def _offline(self) -> dict[str, Any]:
@@ -133,7 +133,7 @@ class Shop:
                 total_timesteps=self.study.offline,
                 settings=self.told,
             )
-            say(f"{name} has learnt")
+            told(f"{name} has learnt")
         return found
 
     def judged(self, policies: dict[str, Any]) -> Outcomes:
@@ -154,7 +154,7 @@ class Shop:
                     folder=self.folder / "judged",
                 )
             )
-            say(f"all are judged by {name}")
+            told(f"all are judged by {name}")
         return Outcomes.joined(parts)
 
 
@@ -203,14 +203,6 @@ def printed(name: str, found: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-_began = time.process_time()
-
-
-def say(words: str) -> None:
-    """Say what is done, and after how much processor time."""
-    print(f"[{time.process_time() - _began:6.0f} s] {words}", flush=True)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=DATA, help=f"folder of the logs; {DATA}")
@@ -237,7 +229,7 @@ def main() -> None:
                 "studies": {name: asdict(studies[name]) for name in results},
                 "agents": {name: config.to_dict() for name, config in {**AGENTS, **OFFLINE}.items()},
                 "machine": describe(),
-                "cpu_seconds": round(time.process_time() - _began, 1),
+                "cpu_seconds": cpu_seconds(),
                 "logs": plain(results),
             }
         )

@@ -29,7 +29,6 @@ tmall2013 show no slates: there the next view is foretold among the item viewed 
 import argparse
 import json
 import tempfile
-import time
 import warnings
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -39,6 +38,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from clock import cpu_seconds, told
 from foretelling import (
     dwell_gains,
     funnel_gains,
@@ -253,14 +253,6 @@ def _counts(early: ShopLog, later: ShopLog) -> dict[str, Any]:
     return found
 
 
-_began = time.process_time()
-
-
-def told(words: str) -> None:
-    """Say what is done, and after how much processor time."""
-    print(f"[{time.process_time() - _began:6.0f} s] {words}", flush=True)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=DATA, help=f"folder of the logs; {DATA}")
@@ -289,7 +281,7 @@ def main() -> None:
                 "quick": args.quick,
                 "seeds": [SEED],
                 "machine": describe(),
-                "cpu_seconds": round(time.process_time() - _began, 1),
+                "cpu_seconds": cpu_seconds(),
                 **{
                     f"{name}_{row['model']}_gain": row["gain"]
                     for name, found in tables.items()

@@ -33,6 +33,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from clock import cpu_seconds, told
 from contestants import Ground
 from machine import describe
 from survival import Survival, by_training, plain
@@ -160,7 +161,7 @@ class Shop:
                 found[agent + way] = ground.learnt(
                     config, out, seeds=study.seeds, steps=steps, doubt=price, validation=by
                 )
-                say(f"{agent}{way}: learnt in {time.process_time() - began:.0f} s")
+                told(f"{agent}{way}: learnt in {time.process_time() - began:.0f} s")
         return found
 
     def judged(self, policies: dict[str, Any], seed: int, shoppers: int) -> Outcomes:
@@ -264,11 +265,11 @@ def measured(study: Study, folder: Path) -> dict[str, Any]:
     """All figures of one shop."""
     shop = Shop(study, folder)
     slates, seen = shop.log.slates, exposures(shop.halves[0])[1:]
-    say(f"{len(slates)} slates, {int((slates.clicked >= 0).sum())} clicks; both families are fitted")
+    told(f"{len(slates)} slates, {int((slates.clicked >= 0).sum())} clicks; both families are fitted")
     policies = shop.fixed() | shop.trained()
     outcomes = shop.judged(policies, TEST, study.shoppers)
     doubts = shop.ground.disagreement(policies, slates=4_096, seed=TEST)
-    say("all are judged")
+    told("all are judged")
     table = flattery(outcomes, doubts)
     wary = [agent + way for agent in AGENTS for way in study.ways if way]
     gained = [asdict(compare(outcomes, name, name.split(",")[0], simulator=TRUTH)) for name in wary]
@@ -307,14 +308,6 @@ def printed(name: str, found: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-_began = time.process_time()
-
-
-def say(words: str) -> None:
-    """Say what is done, and after how much processor time."""
-    print(f"[{time.process_time() - _began:6.0f} s] {words}", flush=True)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true")
@@ -340,7 +333,7 @@ def main() -> None:
                 "studies": {name: asdict(studies[name]) for name in results},
                 "agents": {name: config.to_dict() for name, config in AGENTS.items()},
                 "machine": describe(),
-                "cpu_seconds": round(time.process_time() - _began, 1),
+                "cpu_seconds": cpu_seconds(),
                 "shops": plain(results),
             }
         )
