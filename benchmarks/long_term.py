@@ -13,8 +13,9 @@ question is what learning can win, not what fitted shoppers are worth.
   is chosen on validation shoppers, for each mechanism; so it may lean to what pays later, if by a fixed weight.
   `myopic in the reward` is not chosen: it maximises what this slate is paid.
 - The agents see what the tokens of the visit tell (`RecallEncoder` over words of titles, categories and prices), and
-  how many places each category has had lately (`long_term_shown`), and nothing of the hidden state. `discount 0` is the
-  same network, trained alike, that looks no further than the slate.
+  how many places and clicks each category has had lately (`long_term_shown`), and nothing of the hidden state. Where
+  what is passed over counts (satiation) they have the settings that are made for it, and more time; see
+  `Mechanism.learner`. `discount 0` is the same network, trained alike, that looks no further than the slate.
 
 Intervals, 95 %, are over training seeds and test shoppers, whom all policies meet with the same luck. A share of the
 headroom is what an agent takes of what lies between myopic and bound. With `--keep`, what is done is kept: a run that
@@ -63,8 +64,9 @@ AGENTS: dict[str, Any] = {
     ),
     "slate_ppo": PPOConfig(gamma=0.95, gae_lambda=0.5, learning_rate=4e-4, schedule="linear", scale=1.0, credit="both"),
 }
-"""The same everywhere; tuned on validation shoppers, one or two trainings each, with patience, complements, satiation,
-and nothing on. `scale` is low because nobody here likes best what is nearest to what it has seen."""
+"""The same everywhere, but for `Mechanism.learner`; tuned on validation shoppers, one or two trainings each, with
+patience, complements, satiation, and nothing on. `scale` is low because nobody here likes best what is nearest to what
+it has seen."""
 VALIDATION, TEST = 7_000, 10_000  # seeds of the shoppers
 Policies = dict[str, Any]
 
@@ -150,7 +152,8 @@ def kept(name: str, mechanism: Mechanism, args: argparse.Namespace, bar: Progres
     path = args.keep / name / "figures.json"
     asked = {"agents": args.agent, "longer": args.longer, "seeds": args.seeds, "controls": args.controls}
     asked |= {"quick": args.quick, "shoppers": args.shoppers, "shop": {**SAME, **mechanism.on}, "steps": STEPS}
-    asked |= {"reward": asdict(mechanism.reward), "configs": {one: config.to_dict() for one, config in AGENTS.items()}}
+    configs = {agent: config.to_dict() for agent, config in mechanism.learners(AGENTS).items()}
+    asked |= {"reward": asdict(mechanism.reward), "configs": configs, "mechanism_longer": mechanism.longer}
     asked = json.loads(json.dumps(asked))
     if path.is_file():
         record = json.loads(path.read_text(encoding="utf-8"))
@@ -171,11 +174,12 @@ def studied(name: str, mechanism: Mechanism, args: argparse.Namespace, bar: Prog
     policies: Policies = {"bound": plan, "myopic": myopic}
     policies["myopic in the reward"] = MixPolicy(truth, K, replace(mechanism.reward, returned=0.0))
     curves: dict[str, pd.DataFrame] = {}
-    agents = {agent: AGENTS[agent] for agent in args.agent or AGENTS}
+    every = mechanism.learners(AGENTS)
+    agents = {agent: every[agent] for agent in args.agent or every}
     controls = {f"{agent}, discount 0": replace(config, gamma=0.0) for agent, config in agents.items()}
     controls = controls if args.controls else {}
     for label, config in {**agents, **controls}.items():
-        steps = 4_096 if args.quick else round(args.longer * STEPS[label.split(",")[0]])
+        steps = 4_096 if args.quick else round(args.longer * mechanism.longer * STEPS[label.split(",")[0]])
         seeds = args.seeds[: args.controls] if label in controls else args.seeds
         task = bar.add_task(f"{name}: {label}", total=len(seeds) * steps)
         folder = args.keep / name / label.replace(", ", "-").replace(" ", "-")
@@ -192,6 +196,8 @@ def studied(name: str, mechanism: Mechanism, args: argparse.Namespace, bar: Prog
         "myopic_tried": tried,
         "reward": asdict(mechanism.reward),
         "shop": dict(mechanism.on),
+        "learner": {agent: dict(one) for agent, one in mechanism.learner.items()},
+        "longer": mechanism.longer,
         "bound_is": "the optimum" if mechanism.exact else "a lower bound of the optimum",
         "test_shoppers": test,
         "validation_shoppers": validation,

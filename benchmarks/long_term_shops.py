@@ -8,7 +8,7 @@ Shapes: S states of a mechanism, N items.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from long_term_bounds import (
@@ -63,6 +63,8 @@ class Mechanism:
         exact: whether nothing can be better than that plan.
         env: settings of the environment beside k, reward and max_slates.
         max_slates: slates of an episode at most.
+        learner: settings of each agent that differ here from what all shops have in common.
+        longer: how many times as long as elsewhere agents learn here.
     """
 
     plan: Callable[[KnownTruthShopper, RewardMix], Privileged]
@@ -71,6 +73,12 @@ class Mechanism:
     exact: bool = True
     env: Mapping[str, Any] = field(default_factory=dict)
     max_slates: int = MAX_SLATES
+    learner: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    longer: int = 1
+
+    def learners(self, common: Mapping[str, Any]) -> dict[str, Any]:
+        """Agent -> its config here, by what it is in common."""
+        return {agent: replace(config, **self.learner.get(agent, {})) for agent, config in common.items()}
 
     def truth(self) -> KnownTruthShopper:
         """The shoppers."""
@@ -103,6 +111,11 @@ MECHANISMS: dict[str, Mechanism] = {
         reward=RewardMix(click=1.0),
         plan=lambda truth, reward: SatiationPlan(truth, K, reward, 25),
         exact=False,
+        learner={
+            "slate_dqn": {"shown_value": True},
+            "slate_ppo": {"credit": "slate"},
+        },
+        longer=16,
     ),
     "complements": Mechanism(
         on={"complements": 1.5, "outside_option": 60.0, "cart_rate": 0.5, "purchase_rate": 0.5},

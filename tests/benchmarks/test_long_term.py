@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 import torch
 
-from slatewise.datasets import Catalogue, KnownShop, KnownShopConfig
+from slatewise.datasets import Catalogue, Event, KnownShop, KnownShopConfig
 from slatewise.envs import RewardMix
 from slatewise.evaluation import Outcomes
 from slatewise.evaluation.diary import Diary
@@ -102,12 +102,14 @@ def test_what_was_shown_is_counted_by_category(benchmark_module: Load) -> None:
     told = benchmark_module("long_term_shown")
     frame = pd.DataFrame({"item_id": list("xyz"), "text": "", "category": list("aba"), "brand": "", "price": 1.0})
     shown = told.Shown(Catalogue(frame.assign(available=True)))
-    slates = np.zeros((1, told.HISTORY, 2), np.int64)
+    slates, items, events = (np.zeros((1, told.HISTORY, *more), np.int64) for more in ((2,), (), ()))
     slates[0, :3] = [[1, 2], [0, 0], [3, 0]]  # the second token is one that the shopper brought along
+    items[0, :3], events[0, :3] = [2, 1, 3], [Event.CART, Event.VIEW, Event.IMPRESSION]
     seen = {"state": np.ones((1, 4), np.float32), "lengths": np.array([[3]]), "slates": slates.reshape(1, -1)}
-    # Of 2 / (1 - 0.8) = 10 places: a had one two tokens ago and one now, b one two tokens ago.
-    np.testing.assert_allclose(shown(seen), [[1, 1, 1, 1, (0.64 + 1) / 10, 0.64 / 10]], rtol=1e-6)
-    assert shown.vectors(torch.ones(4, 4)).tolist() == [[1, 1, 1, 1, 0, 0]] * 4
+    # Of 2 / (1 - 0.8) = 10 places: a had one two tokens ago and one now, b one two tokens ago, and a click (of 5).
+    shares = [(0.64 + 1) / 10, 0.64 / 10, 0.0, 0.64 / 5]
+    np.testing.assert_allclose(shown(seen | {"items": items, "events": events}), [[1, 1, 1, 1, *shares]], rtol=1e-6)
+    assert shown.vectors(torch.ones(4, 4)).tolist() == [[1, 1, 1, 1, 0, 0, 0, 0]] * 4
 
 
 def test_agents_learn_from_what_was_shown_and_serve_by_it(benchmark_module: Load, tmp_path: Path) -> None:
@@ -118,7 +120,7 @@ def test_agents_learn_from_what_was_shown_and_serve_by_it(benchmark_module: Load
     (policy,) = study.learnt(config, mechanism, truth, encoder, steps=512, **how)
     outcomes, diaries = study.judged({"dqn": [policy]}, mechanism, truth, encoder, 32, 3)
     assert len(outcomes.frame) == 32
-    assert policy.policy.scorer.dim == encoder.dim + truth.config.n_categories
+    assert policy.policy.scorer.dim == encoder.dim + 2 * truth.config.n_categories
     assert (np.concatenate(diaries["dqn"].slate) > 0).all()
     rows = np.concatenate(diaries["dqn"].slate)
     assert len(np.unique(rows, axis=0)) > 1  # what was shown, and done, changes what is shown
