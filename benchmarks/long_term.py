@@ -57,7 +57,7 @@ from slatewise.evaluation.outcomes import FIXED
 from slatewise.simulators import KnownTruthShopper
 
 ROWS = 128
-STEPS = {"slate_dqn": 32_768, "slate_ppo": 61_440}
+STEPS = {"slate_dqn": 65_536, "slate_ppo": 61_440}
 AGENTS: dict[str, Any] = {
     "slate_dqn": DQNConfig(
         gamma=0.95, learning_rate=1e-3, schedule="linear", scale=1.0, batch_size=128, gradient_steps=2, huber=10.0
@@ -153,7 +153,7 @@ def kept(name: str, mechanism: Mechanism, args: argparse.Namespace, bar: Progres
     asked = {"agents": args.agent, "longer": args.longer, "seeds": args.seeds, "controls": args.controls}
     asked |= {"quick": args.quick, "shoppers": args.shoppers, "shop": {**SAME, **mechanism.on}, "steps": STEPS}
     configs = {agent: config.to_dict() for agent, config in mechanism.learners(AGENTS).items()}
-    asked |= {"reward": asdict(mechanism.reward), "configs": configs, "mechanism_longer": mechanism.longer}
+    asked |= {"reward": asdict(mechanism.reward), "configs": configs, "mechanism_longer": dict(mechanism.longer)}
     asked = json.loads(json.dumps(asked))
     if path.is_file():
         record = json.loads(path.read_text(encoding="utf-8"))
@@ -162,6 +162,11 @@ def kept(name: str, mechanism: Mechanism, args: argparse.Namespace, bar: Progres
     figures = studied(name, mechanism, args, bar)
     path.write_text(json.dumps({"asked": asked, "figures": figures}, default=float), encoding="utf-8")
     return figures
+
+
+def steps_of(agent: str, mechanism: Mechanism, args: argparse.Namespace) -> int:
+    """Slates of a training."""
+    return 4_096 if args.quick else round(args.longer * mechanism.longer.get(agent, 1) * STEPS[agent])
 
 
 def studied(name: str, mechanism: Mechanism, args: argparse.Namespace, bar: Progress) -> dict[str, Any]:
@@ -179,7 +184,7 @@ def studied(name: str, mechanism: Mechanism, args: argparse.Namespace, bar: Prog
     controls = {f"{agent}, discount 0": replace(config, gamma=0.0) for agent, config in agents.items()}
     controls = controls if args.controls else {}
     for label, config in {**agents, **controls}.items():
-        steps = 4_096 if args.quick else round(args.longer * mechanism.longer * STEPS[label.split(",")[0]])
+        steps = steps_of(label.split(",")[0], mechanism, args)
         seeds = args.seeds[: args.controls] if label in controls else args.seeds
         task = bar.add_task(f"{name}: {label}", total=len(seeds) * steps)
         folder = args.keep / name / label.replace(", ", "-").replace(" ", "-")
@@ -197,7 +202,7 @@ def studied(name: str, mechanism: Mechanism, args: argparse.Namespace, bar: Prog
         "reward": asdict(mechanism.reward),
         "shop": dict(mechanism.on),
         "learner": {agent: dict(one) for agent, one in mechanism.learner.items()},
-        "longer": mechanism.longer,
+        "steps": {agent: steps_of(agent, mechanism, args) for agent in agents},
         "bound_is": "the optimum" if mechanism.exact else "a lower bound of the optimum",
         "test_shoppers": test,
         "validation_shoppers": validation,
@@ -309,7 +314,6 @@ def main() -> None:
                 "benchmark": "long_term",
                 "quick": args.quick,
                 "seeds": args.seeds,
-                "steps": {one: 4_096 if args.quick else round(args.longer * steps) for one, steps in STEPS.items()},
                 "agents": {name: config.to_dict() for name, config in AGENTS.items()},
                 "common": SAME,
                 "mechanisms": found,

@@ -64,7 +64,7 @@ class Mechanism:
         env: settings of the environment beside k, reward and max_slates.
         max_slates: slates of an episode at most.
         learner: settings of each agent that differ here from what all shops have in common.
-        longer: how many times as long as elsewhere agents learn here.
+        longer: how many times as long as elsewhere each agent learns here.
     """
 
     plan: Callable[[KnownTruthShopper, RewardMix], Privileged]
@@ -74,7 +74,7 @@ class Mechanism:
     env: Mapping[str, Any] = field(default_factory=dict)
     max_slates: int = MAX_SLATES
     learner: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    longer: int = 1
+    longer: Mapping[str, int] = field(default_factory=dict)
 
     def learners(self, common: Mapping[str, Any]) -> dict[str, Any]:
         """Agent -> its config here, by what it is in common."""
@@ -112,10 +112,16 @@ MECHANISMS: dict[str, Mechanism] = {
         plan=lambda truth, reward: SatiationPlan(truth, K, reward, 25),
         exact=False,
         learner={
-            "slate_dqn": {"shown_value": True},
+            "slate_dqn": {
+                "shown_value": True,
+                "buffer_size": 60_000,
+                "gradient_steps": 1,
+                "exploration_start": 0.2,
+                "exploration_end": 0.02,
+            },
             "slate_ppo": {"credit": "slate"},
         },
-        longer=16,
+        longer={"slate_dqn": 12, "slate_ppo": 16},
     ),
     "complements": Mechanism(
         on={"complements": 1.5, "outside_option": 60.0, "cart_rate": 0.5, "purchase_rate": 0.5},
