@@ -1,6 +1,6 @@
 """What our agents earn in worlds that others wrote: SARDINE's shoppers who get bored, and RecSim's interest evolution.
 
-    python benchmarks/other_worlds.py                                    # both worlds, five seeds
+    python benchmarks/other_worlds.py                                    # all worlds, five seeds
     python benchmarks/other_worlds.py --world sardine --quick            # the same measurement, some minutes
     python benchmarks/other_worlds.py --keep FOLDER                      # keeps trainings; done is done
 
@@ -26,10 +26,10 @@ from machine import describe
 from numpy.typing import NDArray
 from rivals.environment import environment
 from rivals.recsim_shoppers import RecSimReader
-from rivals.sardine_shoppers import SardineReader
+from rivals.sardine_shoppers import RERANKED, SardineReader
 from rivals.simulators import NEEDS, folder_of
 from rivals.world_env import WorldEnv
-from rivals.world_process import World
+from rivals.world_process import SARDINES, World
 from scipy.stats import t as student
 from stable_baselines3.common.utils import set_random_seed
 
@@ -37,9 +37,11 @@ from slatewise.agents import DQNConfig, LearnedPolicy, PPOConfig
 
 ROWS = 64  # shoppers at a time in trainings
 TEST, TRAINING = 10_000, 1_000_000  # first seeds of shoppers
-SHOPPERS = {"sardine": 200, "recsim": 100}  # of the test
+SHOPPERS = {**dict.fromkeys(SARDINES, 200), "sardine_rerank": 1_000, "sardine_static": 1_000, "recsim": 100}
+"""Of the test."""
 RESAMPLES = 2_000
-UNIT = {"sardine": 5.0, "recsim": 1.0}  # of rewards in trainings: about the most a slate brings; SlateDQN finds its own
+UNIT = {**dict.fromkeys(SARDINES, 5.0), "recsim": 1.0}
+"""Of rewards in trainings: about the most a slate brings; SlateDQN finds its own."""
 Floats = NDArray[np.float64]
 Policy = Callable[[Any], NDArray[np.int64]]
 """Observations of all rows -> slates, as a world's reader takes them."""
@@ -118,7 +120,7 @@ class Bench:
     seconds: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        kind = {"sardine": "SARDINE", "recsim": "RecSim"}[self.name]
+        kind = "RecSim" if self.name == "recsim" else "SARDINE"
         self.python = environment(folder_of(kind, self.args.cache, sys.executable), sys.executable, NEEDS[kind])
         self.shoppers = 60 if self.args.quick else SHOPPERS[self.name]
         self.about: dict[str, str] = {}
@@ -127,9 +129,10 @@ class Bench:
         """Rows of shoppers, by a reader with these settings; rewards in units."""
         world = World(self.python, self.name, rows)
         self.about = world.about
-        reader = {"sardine": SardineReader, "recsim": RecSimReader}[self.name]
+        limited = self.name != "recsim"
+        reader = SardineReader if limited else RecSimReader
         made = reader(rows, world.catalogue["vectors"], **settings)
-        return WorldEnv(world, made, time_limit=self.name == "sardine", unit=unit)
+        return WorldEnv(world, made, time_limit=limited, unit=unit)
 
     def fixed(self, name: str, env: WorldEnv, policy: Policy) -> None:
         """Measure a policy that is not trained."""
@@ -197,7 +200,7 @@ def greedy(agent: Any) -> Policy:
 
 
 def sardine(bench: Bench) -> str:
-    """SARDINE's `SlateTopK-Bored`; names the reference."""
+    """SARDINE's slates of the best ten of a thousand; names the reference."""
     few, steps = 2, 8_192 if bench.args.quick else 65_536
     env, rng = bench.env(bench.shoppers), np.random.default_rng(0)
     n_items, k = env.action_space.n_items, env.action_space.k  # pyright: ignore[reportAttributeAccessIssue]
@@ -213,6 +216,17 @@ def sardine(bench: Bench) -> str:
         bench.trained("SlatePPO, no rule", PPO_FREE, steps, drawn, seeds=few)
         bench.trained("SlatePPO, 2 of a topic, one click told", PPO_RULED, steps, drawn, seeds=few, **one)
         bench.trained("SlatePPO, 2 of a topic, whole slates credited", PPO_WHOLE, steps, drawn, seeds=few, **rule)
+    return "greedy oracle (privileged)"
+
+
+def reranked(bench: Bench) -> str:
+    """SARDINE's slates of all ten items, in order; names the reference."""
+    env, rng, told_ = bench.env(bench.shoppers), np.random.default_rng(0), {"seen": RERANKED}
+    bench.fixed("random", env, lambda _: rng.random((bench.shoppers, 10)).argsort(1) + 1)
+    bench.fixed("greedy oracle (privileged)", env, lambda _: np.zeros((bench.shoppers, 10), np.int64))
+    env.close()
+    bench.trained("untrained", PPO_RULED, 0, drawn, seeds=1, **told_)
+    bench.trained("SlatePPO", PPO_RULED, 8_192 if bench.args.quick else 65_536, drawn, **told_)
     return "greedy oracle (privileged)"
 
 
@@ -233,13 +247,21 @@ def recsim(bench: Bench) -> str:
     return "random"
 
 
-WORLDS = {"sardine": sardine, "recsim": recsim}
+WORLDS: dict[str, Callable[[Bench], str]] = {
+    "sardine": sardine,
+    "sardine_inf": sardine,
+    "sardine_uncertain": sardine,
+    "sardine_rerank": reranked,
+    "sardine_static": reranked,
+    "recsim": recsim,
+}
+"""World -> its measurement. The settings of all of SARDINE's are those tuned on the first."""
 
 
 def main() -> None:
     """Measure, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--world", choices=list(WORLDS), help="one of them alone")
+    parser.add_argument("--world", action="append", choices=list(WORLDS), help="once or more; all")
     parser.add_argument("--quick", action="store_true", help="a short version of the same measurement")
     parser.add_argument("--parts", action="store_true", help="also what made the difference, two seeds each")
     parser.add_argument("--seeds", type=int, nargs="+", default=None, help="of trainings")
@@ -250,7 +272,7 @@ def main() -> None:
     args.seeds = args.seeds or ([0, 1] if args.quick else [0, 1, 2, 3, 4])
     torch.set_num_threads(1)
     results = {}
-    for name in [args.world] if args.world else list(WORLDS):
+    for name in args.world or WORLDS:
         print(f"{name + ', mean return of a shopper':<48}seeds{'mean':>7}{'95 %':>20}")
         bench = Bench(name, args)
         reference = WORLDS[name](bench)

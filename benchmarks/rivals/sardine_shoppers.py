@@ -14,7 +14,10 @@ from slatewise.envs.spaces import SlateSpace
 from .world_process import Arrays
 
 SEEN = 0.85
-"""How much less sure it is of each slot than of the one above that it was looked at: SARDINE's published setting."""
+"""How much less sure it is of each slot than of the one above that it was looked at: SARDINE's published setting where
+the best of many are shown."""
+RERANKED = 0.7
+"""The same where all that there is is put in order."""
 REST = 5
 """Slates without news after a topic has filled up: likewise."""
 K = 10
@@ -35,6 +38,7 @@ class SardineReader:
         most: items of one topic on a slate at most, a rule that the shop keeps when it fills the slate down an agent's
             ranking; None for no rule, and then `ranked` is K.
         all_clicks: whether agents are told all clicks of a slate, or the topmost alone.
+        seen: how much less sure it is of each slot than of the one above that it was looked at.
 
     Attributes:
         item_vectors: (N + 1, D) for our agents: an item's vector, and which topic is its largest.
@@ -49,6 +53,7 @@ class SardineReader:
         ranked: int = K,
         most: int | None = None,
         all_clicks: bool = True,
+        seen: float = SEEN,
     ) -> None:
         n_items, self._topics = vectors.shape
         self._ridge, self._vectors = ridge, vectors.astype(np.float64)
@@ -58,7 +63,7 @@ class SardineReader:
         self.item_vectors[1:, self._topics : 2 * self._topics] = np.eye(self._topics)[vectors.argmax(1)]
         self._topic, self._most, self._all_clicks = np.append(0, vectors.argmax(1)), most, all_clicks
         self._filled = np.zeros((rows, K), np.int64)
-        self._seen = SEEN ** np.arange(K)
+        self._seen = seen ** np.arange(K)
         self._known = np.zeros((rows, self._topics, self._topics))
         self._liked = np.zeros((rows, self._topics))
         self._fill = np.zeros((rows, self._topics))

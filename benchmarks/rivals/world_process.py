@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import warnings
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -42,18 +43,18 @@ def receive(stream: IO[bytes]) -> Arrays | None:
 
 
 class SardineRows:
-    """SARDINE's `SlateTopK-Bored-v0`, as it is registered.
+    """An environment of SARDINE's, as it is registered.
 
     Told of a shopper: the slate shown, which slots were clicked, and "hist", all as SARDINE observes them. Slates hold
     items 0 to N - 1. Two of them are filled here, by what no agent is told: of -1 by SARDINE's own greedy oracle, of -3
     by a guard, which shows the most relevant items of topics that cannot yet bore the shopper.
     """
 
-    def __init__(self, rows: int) -> None:
+    def __init__(self, rows: int, name: str) -> None:
         import gymnasium
         import sardine  # noqa: F401  # pyright: ignore[reportMissingImports]
 
-        self.envs = [gymnasium.make("sardine/SlateTopK-Bored-v0").unwrapped for _ in range(rows)]
+        self.envs = [gymnasium.make(f"sardine/{name}").unwrapped for _ in range(rows)]
         self.catalogue = {"vectors": np.float32(self.envs[0].item_embedd)}  # pyright: ignore[reportAttributeAccessIssue]
 
     def reset(self, row: int, seed: int | None) -> Arrays:
@@ -120,7 +121,16 @@ class RecSimRows:
         return {"interests": np.asarray(seen["user"], np.float32), "topics": topics, "clicked": np.asarray(clicked)}
 
 
-WORLDS = {"sardine": SardineRows, "recsim": RecSimRows}
+SARDINES = {
+    "sardine": "SlateTopK-Bored-v0",
+    "sardine_inf": "SlateTopK-BoredInf-v0",
+    "sardine_uncertain": "SlateTopK-Uncertain-v0",
+    "sardine_rerank": "SlateRerank-Bored-v0",
+    "sardine_static": "SlateRerank-Static-v0",
+}
+"""World -> SARDINE's name of it: all its environments of slates."""
+WORLDS: dict[str, Any] = {name: partial(SardineRows, name=one) for name, one in SARDINES.items()}
+WORLDS["recsim"] = RecSimRows
 
 
 def stacked(rows: list[Arrays]) -> Arrays:
