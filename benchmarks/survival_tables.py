@@ -28,15 +28,15 @@ def survival_table(
     return "\n".join(lines)
 
 
-def wary_table(compared: Sequence[dict[str, Any]]) -> str:
-    """What each way of being wary brings in the truth over the same learner without."""
-    lines = ["in the truth, over the same learner without"]
+def differences(compared: Sequence[dict[str, Any]]) -> str:
+    """A line a comparison: who, by how much more it earns, and by what share."""
+    lines = []
     for one in compared:
         ends = f"{one['difference']:+.2f} [{one['low']:+.2f}, {one['high']:+.2f}]"
         lines.append(
             f"  {one['policy']:<32}{ends:>24}  {one['share']:+.0%} [{one['share_low']:+.0%}, {one['share_high']:+.0%}]"
         )
-    return "\n".join(lines)
+    return "\n".join(lines or ["  none"]) + "\n"
 
 
 def case_told(case: dict[str, Any], judges: Sequence[str], logged: str) -> str:

@@ -1,6 +1,6 @@
 """Through the whole loop: what is left in the truth of what agents gain on shoppers fitted on a log.
 
-    python benchmarks/through_the_loop.py                       # a thin log, an ample one, another thin; 15 CPU minutes
+    python benchmarks/through_the_loop.py                       # all; 25 CPU minutes
     python benchmarks/through_the_loop.py --quick               # the same measurement, a CPU minute
     python benchmarks/through_the_loop.py --shop thin --keep FOLDER   # one of them; keeps trainings, done is done
 
@@ -37,7 +37,7 @@ from clock import cpu_seconds, told
 from contestants import Ground
 from machine import describe
 from survival import Survival, by_training, plain
-from survival_tables import case_told, survival_table, wary_table
+from survival_tables import case_told, differences, survival_table
 
 from slatewise.agents import (
     BCConfig,
@@ -65,6 +65,11 @@ K, REWARD, ITEMS = 4, "clicks", 80
 TEST, FRESH = 10_000, 20_000  # seeds of shoppers
 DQN, PPO = "SlateDQN", "SlatePPO"
 AGENTS: dict[str, Any] = {DQN: DQNConfig(learning_rate=3e-4, gradient_steps=2, n_steps=3), PPO: PPOConfig()}
+LONG: dict[str, Any] = {
+    DQN: DQNConfig(schedule="linear", buffer_size=60_000, exploration_start=0.2, exploration_end=0.02),
+    PPO: PPOConfig(schedule="linear"),
+}
+"""Of trainings long enough to wear a large memory out: fresher slates, and a learning rate that falls to nothing."""
 STOPPED = ", stopped by boosted"
 
 
@@ -76,6 +81,7 @@ class Study:
         shop: its seed. sessions: of the log.
         steps: slates of a training, by agent. seeds: of the trainings. members: of the ensembles.
         doubts: prices of it. shoppers: that judge.
+        long: whether agents learn eight times as long, as `LONG` says.
         valued: of the boosted, that value a version while it trains, every so many (`every`) slates; 0 for none.
     """
 
@@ -88,6 +94,14 @@ class Study:
     shoppers: int = 800
     valued: int = 200
     every: int = 2_048
+    long: bool = False
+
+    @property
+    def learners(self) -> dict[str, tuple[Any, int]]:
+        """Agent -> its settings, and the slates of a training."""
+        steps = dict(zip(AGENTS, self.steps, strict=True))
+        configs, times = (LONG, 8) if self.long else (AGENTS, 1)
+        return {agent: (config, times * steps[agent]) for agent, config in configs.items()}
 
     @property
     def ways(self) -> dict[str, float]:
@@ -100,6 +114,7 @@ STUDIES = {
     "thin": Study(),
     "ample": Study(sessions=3_000, doubts=(4.0,), valued=0),
     "another thin": Study(shop=8, doubts=(4.0,), valued=0),
+    "ample, long trainings": Study(sessions=3_000, doubts=(), valued=0, long=True),
 }
 SMALL: dict[str, Any] = {"steps": (2_560, 2_560), "seeds": (0, 1), "members": 4, "shoppers": 60, "every": 1_024}
 
@@ -154,7 +169,7 @@ class Shop:
         if study.valued:
             valuer = Valuer(self.judges[BOOSTED], self.encoder, K, shoppers=study.valued, seed=0, reward=REWARD)
             stop = Validation(value=valuer, every=study.every, patience=3)
-        for (agent, config), steps in zip(AGENTS.items(), study.steps, strict=True):
+        for agent, (config, steps) in study.learners.items():
             for way, price in study.ways.items():
                 out = self.folder / f"{agent}{way}".replace(",", "").replace(" ", "-")
                 began, by = time.process_time(), stop if way == STOPPED else None
@@ -273,6 +288,7 @@ def measured(study: Study, folder: Path) -> dict[str, Any]:
     table = flattery(outcomes, doubts)
     wary = [agent + way for agent in AGENTS for way in study.ways if way]
     gained = [asdict(compare(outcomes, name, name.split(",")[0], simulator=TRUTH)) for name in wary]
+    plain_ = [asdict(compare(outcomes, agent, MYOPIC, simulator=one)) for agent in AGENTS for one in JUDGES]
     oracle = by_training(outcomes, TRUTH)["oracle of a click", FIXED]
     return {
         "log": {"slates": len(slates), "clicks": int((slates.clicked >= 0).sum()), "sessions": study.sessions},
@@ -281,6 +297,7 @@ def measured(study: Study, folder: Path) -> dict[str, Any]:
         "over_myopic": Survival.of(outcomes, TEACHER, MYOPIC, CLONED).rows(JUDGES),
         "oracle_in_truth": oracle,
         "wary_over_plain_in_truth": gained,
+        "plain_over_myopic": plain_,
         "disagreement": {name: float(np.mean(values)) for name, values in doubts.items()},
         "warnings": warned(table),
         "shipped": shipped(outcomes),
@@ -297,7 +314,10 @@ def printed(name: str, found: dict[str, Any]) -> str:
     lines.append(f"the teacher's half shows {rare} of {ITEMS} items less than ten times")
     lines.append(survival_table(found["survival"], JUDGES, found["disagreement"]))
     lines.append(f"{'oracle of a click':<32}{'':>40}{found['oracle_in_truth']:>20.2f}\n")
-    lines.append(wary_table(found["wary_over_plain_in_truth"]) + "\n")
+    lines.append("in the truth, over the same learner without\n" + differences(found["wary_over_plain_in_truth"]))
+    for one in JUDGES:
+        rows = [row for row in found["plain_over_myopic"] if row["simulator"] == one]
+        lines.append(f"in {one}, over {MYOPIC}\n" + differences(rows))
     told_ = ", ".join(f"{name} {value:.2f}" for name, value in warnings.items())
     lines.append(
         f"rank correlations over trainings (gain in the truth; flattered: less of it than in the teacher): {told_}"
@@ -320,7 +340,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         home = args.keep or Path(temporary)
         for name in args.shop or list(studies)[: 1 if args.quick else None]:
-            folder = home / f"{'quick' if args.quick else 'full'}-{name.replace(' ', '-')}"
+            folder = home / f"{'quick' if args.quick else 'full'}-{name.replace(',', '').replace(' ', '-')}"
             folder.mkdir(parents=True, exist_ok=True)
             results[name] = measured(studies[name], folder)
             print(printed(name, results[name]), flush=True)
@@ -332,6 +352,7 @@ def main() -> None:
                 "quick": args.quick,
                 "studies": {name: asdict(studies[name]) for name in results},
                 "agents": {name: config.to_dict() for name, config in AGENTS.items()},
+                "long": {name: config.to_dict() for name, config in LONG.items()},
                 "machine": describe(),
                 "cpu_seconds": cpu_seconds(),
                 "shops": plain(results),
