@@ -127,6 +127,7 @@ MECHANISMS: dict[str, Mechanism] = {
         on={"complements": 1.5, "outside_option": 60.0, "cart_rate": 0.5, "purchase_rate": 0.5},
         reward=RewardMix(click=0.2, revenue=0.01),
         plan=_exact(complements_chain),
+        longer={"slate_ppo": 2},
     ),
     "return_visits": Mechanism(
         on={
