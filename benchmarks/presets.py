@@ -13,10 +13,9 @@ pretrained on a log of the shop. For each learner, and the first two sizes:
             shop; what earns most there is chosen
   checked   the chosen and the defaults are trained in a second shop with five seeds and meet fresh shoppers
 
-At 10,000 items nothing is searched: what 1,000 items chose, with `max_candidates=300`, and that alone are checked. Last
-versions count, as `train` keeps them without a judge. Intervals, 95 %, are over training seeds and shoppers, paired; of
-shops there is one. Seconds are of the processor, learning and shoppers together; a training sees as many slates
-whatever its settings.
+At 10,000 items nothing is searched: `max_candidates=300`, which is there for speed, is checked. Last versions count, as
+`train` keeps them without a judge. Intervals, 95 %, are over training seeds and shoppers, and paired; of shops there is
+one. Seconds are of the processor, learning and shoppers together; a training sees as many slates whatever its settings.
 
 `--long` checks once more, in the same shop, with four times as many slates. `--keep`: what is done is done.
 """
@@ -67,7 +66,6 @@ FURTHER: dict[str, tuple[Change, ...]] = {
     "dqn": ({"schedule": "linear"}, {"learning_rate": 3e-4}, {"gradient_steps": 4}, {"scale": 1.0}),
     "ppo": ({"ent_coef": 0.001}, {"n_epochs": 8}, {"rollout": 512}, {"scale": 1.0}),
 }
-FASTER: Change = {"max_candidates": 300}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +78,7 @@ class Size:
         steps: slates of a training, by learner.
         seeds: trainings of each variant tried, and again of each that may be chosen.
         tried_by, checked_by: shoppers who value a variant, and who check.
-        like: name of the size whose choice is checked, with `FASTER`, instead of one of its own.
+        given: what is checked where nothing is searched.
     """
 
     n_items: int
@@ -92,13 +90,19 @@ class Size:
     seeds: int = 2
     tried_by: int = 1_000
     checked_by: int = 1_000
-    like: str | None = None
+    given: Change | None = None
 
 
 SIZES = {
     "small": Size(n_items=200, n_categories=6, n_brands=12),
     "medium": Size(n_items=1_000),
-    "large": Size(n_items=10_000, steps={"dqn": 8_192, "ppo": 8_192}, checked_by=300, like="medium"),
+    "large": Size(
+        n_items=10_000,
+        sessions=1_500,
+        steps={"dqn": 6_144, "ppo": 6_144},
+        checked_by=300,
+        given={"max_candidates": 300},
+    ),
 }
 
 
@@ -209,25 +213,25 @@ def chosen(size: Size, agent: str, folder: Path) -> dict[str, Any]:
     return {"tried": tried, "again": again, "change": change}
 
 
-def checked(size: Size, agent: str, changes: Sequence[Change], folder: Path, longer: int = 1) -> dict[str, Any]:
-    """What changes are worth in the second shop."""
+def checked(size: Size, agent: str, change: Change, folder: Path, longer: int = 1) -> dict[str, Any]:
+    """What a change is worth in the second shop."""
     shop, steps = Shop.make(size, CHECKED_IN, folder), size.steps[agent] * longer
     contestants: dict[str, Any] = {"nearest": NextItemPolicy(shop.ground.encoder.item_vectors.detach(), K)}
-    for change in ({}, *changes):
-        contestants[words(change)] = shop.learnt(agent, change, range(100, 100 + CHECKS), steps)
-        told(f"  {words(change)} trained in another shop")
+    for one in ({}, change):
+        contestants[words(one)] = shop.learnt(agent, one, range(100, 100 + CHECKS), steps)
+        told(f"  {words(one)} trained in another shop")
     outcomes = shop.judged(contestants, size.checked_by, CHECKED, f"{agent}-{steps}-check")
     value = summarise(outcomes, ("reward",)).query("metric == 'reward'").set_index("policy")
     value = value[["mean", "low", "high"]].round(4)
     seconds = {name: [one.seconds for one in each] for name, each in contestants.items() if name != "nearest"}
     means = {name: round(float(np.mean(each)), 1) for name, each in seconds.items()}
+    found = asdict(compare(outcomes, words(change), "defaults"))
     print(f"\n{size.n_items:,} items, {agent}, {steps:,} slates: what a visit earns, and seconds of a training")
     print(value.assign(seconds=pd.Series(means)).to_string())
-    compared: dict[str, Any] = {}
-    for name in map(words, changes):
-        found = asdict(compare(outcomes, name, "defaults"))
-        print(f"{name}: {found['share']:+.1%} [{found['share_low']:+.1%}, {found['share_high']:+.1%}]", flush=True)
-        compared[name] = {key: round(one, 4) if isinstance(one, float) else one for key, one in found.items()}
+    print(
+        f"{words(change)}: {found['share']:+.1%} [{found['share_low']:+.1%}, {found['share_high']:+.1%}]\n", flush=True
+    )
+    compared = {key: round(one, 4) if isinstance(one, float) else one for key, one in found.items()}
     return {"steps": steps, "value": value.to_dict("index"), "compared": compared, "cpu_seconds": seconds}
 
 
@@ -237,22 +241,15 @@ def measured(sizes: Sequence[str], agent: str, args: argparse.Namespace) -> dict
     if args.quick:
         brief: dict[str, Any] = {"steps": {"dqn": 2_560, "ppo": 2_048}, "seeds": 1, "tried_by": 60, "checked_by": 60}
         known = {name: replace(size, **brief, sessions=300, epochs=1) for name, size in SIZES.items()}
-    choices: dict[str, dict[str, Any]] = {}
     found: dict[str, Any] = {}
     for name in sizes:
         size = known[name]
-        of = size.like or name
-        if of not in choices:
-            choices[of] = chosen(known[of], agent, folder)
-        change = choices[of]["change"]
-        changes: list[Change] = [change] if change else []
-        if size.like:
-            changes = [FASTER, *({**one, **FASTER} for one in changes)]
-        found[name] = {"size": asdict(size), **({} if size.like else choices[of])}
-        if changes:
-            found[name]["check"] = checked(size, agent, changes, folder)
+        choice = {"change": dict(size.given)} if size.given else chosen(size, agent, folder)
+        found[name] = {"size": asdict(size), **choice}
+        if choice["change"]:
+            found[name]["check"] = checked(size, agent, choice["change"], folder)
             if name in args.long:
-                found[name]["longer"] = checked(size, agent, changes, folder, LONGER)
+                found[name]["longer"] = checked(size, agent, choice["change"], folder, LONGER)
     return found
 
 
