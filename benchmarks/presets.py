@@ -61,7 +61,7 @@ BASE: dict[str, Change] = {
     "dqn": {"gradient_steps": 2, "batch_size": 128, "n_steps": 3},
     "ppo": {"learning_rate": 1e-3, "schedule": "linear"},
 }
-"""About as costly as the defaults: more, smaller steps whose targets count more rewards; larger ones that end small."""
+"""For SlateDQN more, smaller steps whose targets count more rewards; for SlatePPO larger ones that end small."""
 FURTHER: dict[str, tuple[Change, ...]] = {
     "dqn": ({"schedule": "linear"}, {"learning_rate": 3e-4}, {"gradient_steps": 4}, {"scale": 1.0}),
     "ppo": ({"ent_coef": 0.001}, {"n_epochs": 8}, {"rollout": 512}, {"scale": 1.0}),
