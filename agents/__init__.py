@@ -14,6 +14,7 @@ from .offline_losses import BCConfig, ReinforceConfig
 from .offline_train import train_offline
 from .oracle import OraclePolicy
 from .ppo import PPOConfig, SlatePPO
+from .presets import PRESETS, preset
 from .rules import RuledPolicy, SlateRules
 from .scorers import SlateScorer
 from .search_spaces import SPACES, Choices, Range
@@ -23,6 +24,7 @@ from .tuning import Search, Tuned, tune
 from .validation import Validation
 
 __all__ = [
+    "PRESETS",
     "SPACES",
     "BCConfig",
     "Choices",
@@ -56,6 +58,7 @@ __all__ = [
     "best_slate",
     "load_agent",
     "load_agents",
+    "preset",
     "save_agent",
     "train",
     "train_offline",

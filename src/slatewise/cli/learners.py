@@ -3,20 +3,23 @@
 import json
 import tomllib
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 import typer
 
 from ..datasets.rules import SlateRules
+from .console import Reporter
 
 OFFLINE = ("bc", "reinforce")
 """Learners that read the log alone."""
 
 
-def learner_config(agent: str, settings: Mapping[str, Any] | None = None) -> Any:
+def learner_config(agent: str, settings: Mapping[str, Any] | None = None, base: Any = None) -> Any:
     """The config of a learner, with some settings given: as text, or as a settings file holds them.
+
+    What is not given is as in `base`, a config of that learner; the defaults, if there is none.
 
     Raises:
         typer.BadParameter: a setting is unknown, or its value is none of its kind.
@@ -30,7 +33,35 @@ def learner_config(agent: str, settings: Mapping[str, Any] | None = None) -> Any
     for name in settings or {}:
         if name not in defaults:
             raise typer.BadParameter(f"{agent} has no setting {name!r}; it has {', '.join(sorted(defaults))}")
-    return kind(**{name: _value(name, given, defaults[name]) for name, given in (settings or {}).items()})
+    found = {name: _value(name, given, defaults[name]) for name, given in (settings or {}).items()}
+    return kind(**found) if base is None else replace(base, **found)
+
+
+def preset_for(agent: str, asked: str | None, n_items: int, reporter: Reporter) -> tuple[Any, dict[str, str]]:
+    """The config that `--preset` names, for `learner_config`, and what to keep of the choice; says what it sets.
+
+    Args:
+        agent: name of a learner.
+        asked: a size, `auto`, or None for no preset.
+        n_items: of the catalogue, for `auto`.
+        reporter: told of the settings that are not the defaults.
+    """
+    if asked is None:
+        return None, {}
+    from ..agents import preset
+    from ..agents.presets import size_of
+
+    size = size_of(n_items) if asked == "auto" else asked
+    config = preset(agent, size)
+    given = ", ".join(f"{name}={value}" for name, value in changed(config).items())
+    reporter.tell(f"preset {size} of {agent}: {given or 'the defaults'}")
+    return config, {"preset": size}
+
+
+def changed(config: Any) -> dict[str, Any]:
+    """The settings of a config that are not the defaults."""
+    values = {one.name: (getattr(config, one.name), one.default) for one in fields(config)}
+    return {name: value for name, (value, default) in values.items() if value != default}
 
 
 def settings_of(path: Path, agent: str) -> tuple[dict[str, Any], str | None]:

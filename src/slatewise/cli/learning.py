@@ -22,6 +22,7 @@ from .options import (
     Learner,
     Log,
     Out,
+    Preset,
     Quiet,
     Reward,
     Seed,
@@ -136,13 +137,18 @@ def train(
     ] = 3,
     reward: Reward = steps.REWARD,
     doubt: Doubt = None,
+    preset: Preset = None,
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="NAME=VALUE", help="A setting of the learner's config; may be given again."),
     ] = None,
     settings_file: Annotated[
         Path | None,
-        typer.Option("--settings", metavar="FILE", help="Settings that `tune` wrote; `--set` goes before them."),
+        typer.Option(
+            "--settings",
+            metavar="FILE",
+            help="Settings that `tune` wrote; `--set` goes before them, and they before `--preset`.",
+        ),
     ] = None,
     judge: Annotated[
         Path | None,
@@ -198,6 +204,8 @@ def train(
                 )
             if not offline and held_out is not None:
                 raise ValueError(f"{agent.value} learns on simulated shoppers; leave --held-out out")
+            if offline and preset is not None:
+                raise ValueError(f"{agent.value} learns from the log alone, and has no presets; leave --preset out")
             told = {"every": judge_every, "shoppers": judge_shoppers, "patience": patience}
             told = {name: value for name, value in told.items() if value is not None}
             if judge is None and told:
@@ -220,6 +228,7 @@ def train(
         else:
             judged = None if judge is None else JudgedBy(judge, **told)
             parts |= {"shopper_folder": shopper, "doubt": doubt, "tuned_by": tuned_by, "judge": judged}
+            parts["preset"] = None if preset is None else preset.value
             facts = train_step(reporter, log, out, **parts)
         show_learning(reporter, facts)
         reporter.tell(f"agent: {out}")

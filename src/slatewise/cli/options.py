@@ -23,6 +23,15 @@ class Tunable(StrEnum):
     dqn = "dqn"
 
 
+class Sized(StrEnum):
+    """Settings tuned for a size of catalogue; `auto` takes those of the catalogue at hand."""
+
+    small = "small"
+    medium = "medium"
+    large = "large"
+    auto = "auto"
+
+
 class EndsEarly(StrEnum):
     """How hopeless trials of a search are told."""
 
@@ -139,5 +148,12 @@ Doubt = Annotated[
 Rules = Annotated[
     Path | None,
     typer.Option("--rules", metavar="FILE", help="Rules that every slate keeps, JSON or TOML; see docs/agents.md."),
+]
+Preset = Annotated[
+    Sized | None,
+    typer.Option(
+        help="ppo, dqn: settings measured for up to 500 items, up to 5,000, or more; `auto`: for the log's. The "
+        "defaults if left out."
+    ),
 ]
 SlateSize = Annotated[int, typer.Option("--slate-size", "-k", min=1, help="Slots of a slate.")]

@@ -12,7 +12,7 @@ from ..datasets.catalogue import Catalogue
 from ..datasets.log import ShopLog
 from .console import Reporter, checked
 from .inputs import catalogue_id, check_items, check_same_items, facts_of, id_of
-from .learners import learner_config
+from .learners import learner_config, preset_for
 from .steps import REWARD, check_slate_size
 
 ENVS = 64
@@ -174,6 +174,7 @@ def train_step(
     reward: str = REWARD,
     doubt: float | None = None,
     settings: Mapping[str, Any] | None = None,
+    preset: str | None = None,
     tuned_by: str | None = None,
     judge: JudgedBy | None = None,
     tensorboard: Path | None = None,
@@ -181,13 +182,15 @@ def train_step(
 ) -> dict[str, Any]:
     """Train a slate agent, once for each seed, on simulated shoppers.
 
-    `settings` are those of its config, found by the shoppers whose id is `tuned_by`, if that is told.
+    `settings` are those of its config, found by the shoppers whose id is `tuned_by`, if that is told; the others are
+    those of a `preset` (a size, or "auto"), or the defaults.
     """
     ground = Ground.load(log_folder, encoder_folder, shopper_folder, k=k, reward=reward, doubt=doubt)
     from ..agents import Validation, train
 
+    base, chose = preset_for(agent, preset, ground.catalogue.n_items, reporter)
     with checked():
-        config = learner_config(agent, settings)
+        config = learner_config(agent, settings, base)
     parts, inputs, told, validation = ground.parts(config), dict(ground.inputs), ground.settings(), None
     if tuned_by is not None:
         inputs[TUNED_BY] = tuned_by
@@ -205,7 +208,7 @@ def train_step(
             total_timesteps=steps,
             settings=told,
             inputs=inputs,
-            facts={} if judge is None else {"judge": str(judge.folder)},
+            facts=chose if judge is None else {**chose, "judge": str(judge.folder)},
             validation=validation,
             tensorboard=None if tensorboard is None else tensorboard / out.name,
             force=force,

@@ -12,7 +12,7 @@ from ..datasets.artefact import building, is_finished, write_json
 from . import steps
 from .console import Reporter, checked, plain, reported
 from .inputs import facts_of
-from .learners import learner_config
+from .learners import changed, learner_config, preset_for
 from .options import (
     Doubt,
     EncoderFolder,
@@ -21,6 +21,7 @@ from .options import (
     Json,
     Log,
     Out,
+    Preset,
     Quiet,
     Reward,
     Seed,
@@ -65,6 +66,7 @@ def tune(
     pruner: Annotated[
         EndsEarly, typer.Option(help="Which trials end early: `median`, below that of the others; `hyperband`; `none`.")
     ] = EndsEarly.median,
+    preset: Preset = None,
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="NAME=VALUE", help="A setting that is fixed, not searched; may be given again."),
@@ -90,7 +92,8 @@ def tune(
     would have tried.
 
     **Tries** the defaults first, then settings that Optuna proposes (TPE), all on the same shoppers; docs/agents.md has
-    the ranges. A trial is worth its best version, by the judge's shoppers.
+    the ranges. With `--preset`, its settings take the place of the defaults throughout. A trial is worth its best
+    version, by the judge's shoppers.
 
     **Assumes** nothing of the best trial's own value, which is partly luck: the best settings and the defaults are
     trained again with fresh seeds and serve fresh shoppers of the judge. It chose, so let `evaluate` have a third one.
@@ -121,6 +124,7 @@ def tune(
             check=Check(check_seeds, check_shoppers),
             judge_shoppers=judge_shoppers,
             settings=pairs(settings, "--set", "NAME=VALUE"),
+            preset=None if preset is None else preset.value,
             k=k,
             reward=reward,
             doubt=doubt,
@@ -146,6 +150,7 @@ def tune_step(
     check: Check,
     judge_shoppers: int = 500,
     settings: Mapping[str, str] | None = None,
+    preset: str | None = None,
     k: int = steps.SLATE_SIZE,
     reward: str = steps.REWARD,
     doubt: float | None = None,
@@ -159,8 +164,9 @@ def tune_step(
     from ..agents.search_spaces import as_plain, space_of
     from ..agents.tuning import STUDY, tune
 
+    base, chose = preset_for(agent, preset, ground.catalogue.n_items, reporter)
     with checked():
-        config = learner_config(agent, settings)
+        config = learner_config(agent, settings, base)
         space = space_of(agent, settings or {}, config)
         check_enough(config, search.total_timesteps)
     judge, judge_id = ground.judge(judge_folder)
@@ -189,11 +195,13 @@ def tune_step(
                 progress=progress,
                 **ground.parts(config),
             )
-        given = {name: getattr(config, name) for name in settings or {}}
+        # A preset's settings that are not searched are in none of the trials, and must go with the best of them.
+        given = {name: getattr(config, name) for name in {**changed(config), **(settings or {})}}
         best = {**given, **found.settings}
         write_json(draft.folder / SETTINGS, {"agent": agent, "settings": best, "judge": judge_id})
         states = [row["state"] for row in found.trials]
         draft.facts |= {
+            **chose,
             "asked": asked,
             "tried": len(states),
             "ended_early": len(states) - states.count("complete"),
