@@ -1,6 +1,6 @@
 """What tuned settings are worth over the defaults, by the size of the catalogue; where `agents.PRESETS` is from.
 
-    python benchmarks/presets.py [--quick] [--size NAME] [--agent NAME] [--long NAME] [--keep FOLDER]
+    python benchmarks/presets.py [--quick] [--size NAME] [--agent NAME] [--long] [--keep FOLDER]
 
 Known-truth shops of 200, 1,000 and 10,000 items, visits of some eighteen slates, slates of 5; SlateDQN and SlatePPO
 learn in the truth, and the truth judges, by other shoppers. The state is that of a session encoder (a Transformer)
@@ -17,7 +17,8 @@ At 10,000 items nothing is searched: `max_candidates=300`, which is there for sp
 `train` keeps them without a judge. Intervals, 95 %, are over training seeds and shoppers, and paired; of shops there is
 one. Seconds are of the processor, learning and shoppers together; a training sees as many slates whatever its settings.
 
-`--long` checks once more, in the same shop, with four times as many slates. `--keep`: what is done is done.
+`--long` checks, instead, settings reasoned for trainings as long as `slatewise train` makes them (`LONG`): less
+exploring, a shorter memory, a learning rate that falls to nothing. `--keep`: what is done is done.
 """
 
 import argparse
@@ -52,7 +53,6 @@ VISITS = {"patience": 15, "letdown": 0.5, "leave_bought": 0.02}
 """Settings by which visits last some eighteen slates."""
 CHOSEN_IN, CHECKED_IN = 0, 1  # seeds of the shops
 TRIED, CHOSEN, CHECKED = 20_000, 30_000, 40_000  # seeds of the shoppers who judge
-LONGER = 4
 GAIN = 0.01  # over the base, from which on a further change is put in
 CHECKS = 5  # trainings of each side of a check
 DEFAULTS: dict[str, Any] = {"dqn": DQNConfig(), "ppo": PPOConfig()}
@@ -66,6 +66,13 @@ FURTHER: dict[str, tuple[Change, ...]] = {
     "dqn": ({"schedule": "linear"}, {"learning_rate": 3e-4}, {"gradient_steps": 4}, {"scale": 1.0}),
     "ppo": ({"ent_coef": 0.001}, {"n_epochs": 8}, {"rollout": 512}, {"scale": 1.0}),
 }
+
+
+LONG: dict[str, Change] = {
+    "dqn": {"schedule": "linear", "buffer_size": 60_000, "exploration_start": 0.2, "exploration_end": 0.02},
+    "ppo": {"schedule": "linear"},
+}
+LONG_STEPS = 98_304
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -213,9 +220,9 @@ def chosen(size: Size, agent: str, folder: Path) -> dict[str, Any]:
     return {"tried": tried, "again": again, "change": change}
 
 
-def checked(size: Size, agent: str, change: Change, folder: Path, longer: int = 1) -> dict[str, Any]:
+def checked(size: Size, agent: str, change: Change, folder: Path, steps: int) -> dict[str, Any]:
     """What a change is worth in the second shop."""
-    shop, steps = Shop.make(size, CHECKED_IN, folder), size.steps[agent] * longer
+    shop = Shop.make(size, CHECKED_IN, folder)
     contestants: dict[str, Any] = {"nearest": NextItemPolicy(shop.ground.encoder.item_vectors.detach(), K)}
     for one in ({}, change):
         contestants[words(one)] = shop.learnt(agent, one, range(100, 100 + CHECKS), steps)
@@ -244,12 +251,14 @@ def measured(sizes: Sequence[str], agent: str, args: argparse.Namespace) -> dict
     found: dict[str, Any] = {}
     for name in sizes:
         size = known[name]
+        if args.long:
+            steps = size.steps[agent] if args.quick else LONG_STEPS
+            found[name] = {"size": asdict(size), "long": checked(size, agent, LONG[agent], folder, steps)}
+            continue
         choice = {"change": dict(size.given)} if size.given else chosen(size, agent, folder)
         found[name] = {"size": asdict(size), **choice}
         if choice["change"]:
-            found[name]["check"] = checked(size, agent, choice["change"], folder)
-            if name in args.long:
-                found[name]["longer"] = checked(size, agent, choice["change"], folder, LONGER)
+            found[name]["check"] = checked(size, agent, choice["change"], folder, size.steps[agent])
     return found
 
 
@@ -259,7 +268,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a short version of the same measurement")
     parser.add_argument("--size", action="append", choices=list(SIZES), help="once or more; all, --quick: small")
     parser.add_argument("--agent", action="append", choices=list(DEFAULTS), help="once or more; both")
-    parser.add_argument("--long", action="append", choices=list(SIZES), default=[], help="check longer trainings too")
+    parser.add_argument("--long", action="store_true", help="check settings for long trainings, and search nothing")
     parser.add_argument("--keep", type=Path, help="folder that keeps trainings and judgements; done is done")
     args = parser.parse_args()
     torch.set_num_threads(1)

@@ -118,7 +118,8 @@ def test_agents_learn_from_what_was_shown_and_serve_by_it(benchmark_module: Load
     truth, how = mechanism.truth(), {"folder": tmp_path / "dqn", "seeds": [0], "told": lambda *_: None}
     encoder, learners = shops.eyes(truth), mechanism.learners(study.AGENTS)
     config = replace(learners["slate_dqn"], learning_starts=256)
-    assert config.shown_value and learners["slate_ppo"].credit == "slate"
+    assert config.shown_value
+    assert learners["slate_ppo"].credit == "slate"
     assert config.gamma == study.AGENTS["slate_dqn"].gamma  # what is not named is common to all
     (policy,) = study.learnt(config, mechanism, truth, encoder, steps=512, **how)
     outcomes, diaries = study.judged({"dqn": [policy]}, mechanism, truth, encoder, 32, 3)
