@@ -22,7 +22,7 @@ TOGETHER = 5
 MEASURES = {
     "off": "Mean allure of the items shown",
     "patience": "Mean allure of the items shown",
-    "satiation": "Share of the slots filled from the category shown most",
+    "satiation": "Share of the slots so far of the category shown most",
     "complements": "Mean price of the items shown",
     "return_visits": "Mean allure of the items shown",
 }
@@ -50,17 +50,21 @@ def behaviour(mechanism: str, truth: KnownTruthShopper, diary: Diary) -> list[fl
     who, slate = who[order], slate[order]
     first = np.flatnonzero(np.append(True, who[1:] != who[:-1]))
     turn = np.arange(len(who)) - np.repeat(first, np.diff(np.append(first, len(who))))
-    measured = measure(mechanism, truth, slate)
+    measured = measure(mechanism, truth, slate, turn)
     return [round(float(measured[turn == at].mean()), 4) for at in range(SHOWN) if (turn == at).sum() >= 20]
 
 
-def measure(mechanism: str, truth: KnownTruthShopper, slate: NDArray[np.int64]) -> NDArray[np.float64]:
-    """(T,) what `MEASURES` says of slates (T, K)."""
+def measure(
+    mechanism: str, truth: KnownTruthShopper, slate: NDArray[np.int64], turn: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """(T,) what `MEASURES` says of slates (T, K), each the `turn`th, from 0, of its shopper's."""
     shop = truth.shop
     if mechanism == "satiation":
         category = shop.category[slate]
         counts = np.stack([(category == one).sum(1) for one in range(shop.config.n_categories)], 1)
-        return counts.max(1) / slate.shape[1]
+        before = np.insert(counts.cumsum(0), 0, 0, axis=0)
+        place = np.arange(len(turn))
+        return (before[place + 1] - before[place - turn]).max(1) / (turn + 1) / slate.shape[1]
     if mechanism == "complements":
         return truth.prices.numpy()[slate].mean(1).astype(np.float64)
     return shop.allure[slate].mean(1).astype(np.float64)

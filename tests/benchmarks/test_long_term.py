@@ -162,4 +162,4 @@ def test_what_policies_show_is_told_by_the_slate_of_the_episode(benchmark_module
         diary.who.append(np.arange(20))
         diary.slate.append(np.tile(slate, (20, 1)))
     assert pictures.behaviour("complements", truth, diary) == [2.0, 3.0, 7.0]
-    assert pictures.behaviour("satiation", truth, diary) == [1.0, 0.5, 1.0]
+    assert pictures.behaviour("satiation", truth, diary) == [1.0, 0.75, 0.5]
