@@ -130,7 +130,7 @@ class Bench:
         world = World(self.python, self.name, rows)
         self.about = world.about
         limited = self.name != "recsim"
-        reader = SardineReader if limited else RecSimReader
+        reader: Any = SardineReader if limited else RecSimReader
         made = reader(rows, world.catalogue["vectors"], **settings)
         return WorldEnv(world, made, time_limit=limited, unit=unit)
 
@@ -221,7 +221,8 @@ def sardine(bench: Bench) -> str:
 
 def reranked(bench: Bench) -> str:
     """SARDINE's slates of all ten items, in order; names the reference."""
-    env, rng, told_ = bench.env(bench.shoppers), np.random.default_rng(0), {"seen": RERANKED}
+    env, rng = bench.env(bench.shoppers), np.random.default_rng(0)
+    told_: dict[str, Any] = {"seen": RERANKED}
     bench.fixed("random", env, lambda _: rng.random((bench.shoppers, 10)).argsort(1) + 1)
     bench.fixed("greedy oracle (privileged)", env, lambda _: np.zeros((bench.shoppers, 10), np.int64))
     env.close()
