@@ -146,11 +146,11 @@ class SlatePPO(PPO):
     `credit="slate"` gives it to all slots, which assumes nothing of shoppers and is K times as noisy. (A difference
     reward: Wolpert and Tumer 2002; counterfactual baselines, Foerster et al., AAAI 2018.)
 
-    `credit="both"` is for shoppers who tire of what they pass over: clicked slots are credited as with `slot`, and a
-    slate that nobody clicked credits all its slots alike, by how it did among such slates. There the luck of a click is
-    left out, so that it is less noisy than `slate`. Where passing over changes nothing it is noisier than `slot`. In
-    trainings of close to a million slates `slate` wins by such shoppers (`benchmarks/long_term.py`); `both` was
-    measured in shorter ones alone, where it does not.
+    `credit="both"` was made for shoppers who tire of what they pass over: clicked slots are credited as with `slot`,
+    and a slate that nobody clicked credits all its slots alike, by how it did among such slates. There the luck of a
+    click is left out, so that it is less noisy than `slate`. Where passing over changes nothing it is noisier than
+    `slot`. In trainings of close to a million slates `slate` wins by such shoppers (`benchmarks/long_term.py`); `both`
+    was measured in shorter ones alone, where it does not.
 
     `clip="slot"` clips the probability ratio of each slot and adds the slots up; `clip="slate"` clips that of the whole
     slate, as stock PPO would, which leaves ever less to learn from the more slots there are: at logits moved by 0.1,

@@ -1,13 +1,13 @@
 """Settings of the learners by the size of the catalogue.
 
-Each differs from the defaults only where five fresh trainings, in another shop than the one that chose, earned more
-beyond the interval, or took clearly less time with no difference beyond it. Shares are of the defaults' reward, with
+Each differs from the defaults only where five trainings, in one shop that chose nothing, earned more beyond the
+interval, or took clearly less time with no difference beyond it. Shares are of the defaults' reward, with
 95 % intervals:
 
     small, dqn      after 98,304 slates, about as many as `train` shows, 10.0 % more [2.7, 18.2] at 200 items, as
                     fast: less exploring, a shorter memory, and a learning rate that ends at nothing
     small, ppo      the defaults: with a rate that ends at nothing, after as many slates, -0.8 % [-4.1, 2.5]
-    medium          the defaults
+    medium          the defaults: not measured at that length
     large, ppo      for speed: 8.2 processor seconds a training against 17.6 at 10,000 items, and -1.6 % [-8.5, 6.5]: a
                     loss of some per cent is not ruled out
     large, dqn      the defaults: not measured

@@ -41,7 +41,7 @@ SHOPPERS = {**dict.fromkeys(SARDINES, 200), "sardine_rerank": 1_000, "sardine_st
 """Of the test."""
 RESAMPLES = 2_000
 UNIT = {**dict.fromkeys(SARDINES, 5.0), "recsim": 1.0}
-"""Of rewards in trainings: about the most a slate brings; SlateDQN finds its own."""
+"""Of rewards in trainings: about the most that a slate of the first brings; SlateDQN finds its own."""
 Floats = NDArray[np.float64]
 Policy = Callable[[Any], NDArray[np.int64]]
 """Observations of all rows -> slates, as a world's reader takes them."""

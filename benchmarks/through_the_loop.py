@@ -351,6 +351,9 @@ def main() -> None:
                 "date": datetime.now(UTC).date().isoformat(),
                 "quick": args.quick,
                 "studies": {name: asdict(studies[name]) for name in results},
+                "slates": {
+                    name: {agent: steps for agent, (_, steps) in studies[name].learners.items()} for name in results
+                },
                 "agents": {name: config.to_dict() for name, config in AGENTS.items()},
                 "long": {name: config.to_dict() for name, config in LONG.items()},
                 "machine": describe(),

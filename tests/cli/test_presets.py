@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from slatewise.agents import PPOConfig, preset
+from slatewise.agents import DQNConfig, PPOConfig, preset
 from slatewise.cli.learners import changed
 
 SHORT = ["--steps", 200]
@@ -26,7 +26,7 @@ def test_train_takes_a_preset_whose_settings_are_told_and_recorded(
     answer = command(*loop.words["train"], *SHORT, "--preset", "large", "--out", out)
     assert answer.code == 0, answer
     given = ", ".join(f"{name}={value}" for name, value in changed(wanted).items())
-    assert f"preset large of ppo: {given}" in " ".join(answer.stdout.split())
+    assert f"preset large of ppo, where nothing else is given: {given}" in " ".join(answer.stdout.split())
     assert record(out)["settings"]["config"] == asdict(wanted)
     assert record(out)["facts"]["preset"] == "large"
 
@@ -48,9 +48,12 @@ def test_auto_is_the_preset_of_the_catalogues_size_and_none_are_the_defaults(
     loop: Any, command: Callable[..., Any], tmp_path: Path
 ) -> None:
     said = [*loop.words["train"], "--steps", 200, "--json"]
-    answer = command(*said, "--preset", "auto", "--out", tmp_path / "auto")
+    small = [*said, "--agent", "dqn", "--set", "learning_starts=100"]
+    answer = command(*small, "--preset", "auto", "--out", tmp_path / "auto")
     assert (answer.code, answer.json["preset"]) == (0, "small")  # of 60 items
-    assert record(tmp_path / "auto")["settings"]["config"] == asdict(preset("ppo", 60))
+    wanted = replace(preset("dqn", 60), learning_starts=100)
+    assert wanted != DQNConfig(learning_starts=100)
+    assert record(tmp_path / "auto")["settings"]["config"] == asdict(wanted)
     assert command(*said, "--out", tmp_path / "none").code == 0
     assert record(tmp_path / "none")["settings"]["config"] == asdict(PPOConfig())
     assert "preset" not in record(tmp_path / "none")["facts"]

@@ -40,6 +40,8 @@ def learner_config(agent: str, settings: Mapping[str, Any] | None = None, base: 
 def preset_for(agent: str, asked: str | None, n_items: int, reporter: Reporter) -> tuple[Any, dict[str, str]]:
     """The config that `--preset` names, for `learner_config`, and what to keep of the choice; says what it sets.
 
+    A finished run with an equal config is not done anew, and keeps what it says of its choice.
+
     Args:
         agent: name of a learner.
         asked: a size, `auto`, or None for no preset.
@@ -54,7 +56,7 @@ def preset_for(agent: str, asked: str | None, n_items: int, reporter: Reporter) 
     size = size_of(n_items) if asked == "auto" else asked
     config = preset(agent, size)
     given = ", ".join(f"{name}={value}" for name, value in changed(config).items())
-    reporter.tell(f"preset {size} of {agent}: {given or 'the defaults'}")
+    reporter.tell(f"preset {size} of {agent}, where nothing else is given: {given or 'the defaults'}")
     return config, {"preset": size}
 
 

@@ -24,7 +24,7 @@ class Tunable(StrEnum):
 
 
 class Sized(StrEnum):
-    """Settings tuned for a size of catalogue; `auto` takes those of the catalogue at hand."""
+    """Settings measured for a size of catalogue; `auto` takes those of the catalogue at hand."""
 
     small = "small"
     medium = "medium"
