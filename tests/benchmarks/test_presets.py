@@ -25,4 +25,4 @@ def test_settings_of_long_trainings_are_the_presets_that_were_taken_from_them(
     benchmark_module: Callable[[str], ModuleType],
 ) -> None:
     study = benchmark_module("presets")
-    assert replace(DQNConfig(), **study.LONG["dqn"]) == preset("dqn", "small")
+    assert replace(DQNConfig(), **study.LONG["dqn"]) == preset("dqn", "small") == preset("dqn", "medium")
