@@ -286,18 +286,18 @@ def measured(study: Study, folder: Path) -> dict[str, Any]:
     doubts = shop.ground.disagreement(policies, slates=4_096, seed=TEST)
     told("all are judged")
     table = flattery(outcomes, doubts)
-    wary = [agent + way for agent in AGENTS for way in study.ways if way]
+    learners = [agent + way for agent in AGENTS for way in study.ways]
+    wary = [name for name in learners if name not in AGENTS]
     gained = [asdict(compare(outcomes, name, name.split(",")[0], simulator=TRUTH)) for name in wary]
-    plain_ = [asdict(compare(outcomes, agent, MYOPIC, simulator=one)) for agent in AGENTS for one in JUDGES]
+    over = [asdict(compare(outcomes, name, MYOPIC, simulator=one)) for one in JUDGES for name in learners]
     oracle = by_training(outcomes, TRUTH)["oracle of a click", FIXED]
     return {
         "log": {"slates": len(slates), "clicks": int((slates.clicked >= 0).sum()), "sessions": study.sessions},
         "items_shown_less_than_10_times_to_the_teachers_half": int((seen < 10).sum()),
         "survival": Survival.of(outcomes, TEACHER, LOGGED, CLONED).rows(JUDGES),
-        "over_myopic": Survival.of(outcomes, TEACHER, MYOPIC, CLONED).rows(JUDGES),
         "oracle_in_truth": oracle,
         "wary_over_plain_in_truth": gained,
-        "plain_over_myopic": plain_,
+        "over_myopic": over,
         "disagreement": {name: float(np.mean(values)) for name, values in doubts.items()},
         "warnings": warned(table),
         "shipped": shipped(outcomes),
@@ -316,7 +316,7 @@ def printed(name: str, found: dict[str, Any]) -> str:
     lines.append(f"{'oracle of a click':<32}{'':>40}{found['oracle_in_truth']:>20.2f}\n")
     lines.append("in the truth, over the same learner without\n" + differences(found["wary_over_plain_in_truth"]))
     for one in JUDGES:
-        rows = [row for row in found["plain_over_myopic"] if row["simulator"] == one]
+        rows = [row for row in found["over_myopic"] if row["simulator"] == one]
         lines.append(f"in {one}, over {MYOPIC}\n" + differences(rows))
     told_ = ", ".join(f"{name} {value:.2f}" for name, value in warnings.items())
     lines.append(
