@@ -150,10 +150,11 @@ def _told(bar: Progress, task: TaskID, done: int, total: int, words: str) -> Non
 def kept(name: str, mechanism: Mechanism, args: argparse.Namespace, bar: Progress) -> dict[str, Any]:
     """All figures of one mechanism: those in the folder, where they were made with the same settings, or new ones."""
     path = args.keep / name / "figures.json"
-    asked = {"agents": args.agent, "longer": args.longer, "seeds": args.seeds, "controls": args.controls}
-    asked |= {"quick": args.quick, "shoppers": args.shoppers, "shop": {**SAME, **mechanism.on}, "steps": STEPS}
+    steps = {agent: steps_of(agent, mechanism, args) for agent in AGENTS}
+    asked = {"agents": args.agent, "steps": steps, "seeds": args.seeds, "controls": args.controls}
+    asked |= {"quick": args.quick, "shoppers": args.shoppers, "shop": {**SAME, **mechanism.on}}
     configs = {agent: config.to_dict() for agent, config in mechanism.learners(AGENTS).items()}
-    asked |= {"reward": asdict(mechanism.reward), "configs": configs, "mechanism_longer": dict(mechanism.longer)}
+    asked |= {"reward": asdict(mechanism.reward), "configs": configs}
     asked = json.loads(json.dumps(asked))
     if path.is_file():
         record = json.loads(path.read_text(encoding="utf-8"))
