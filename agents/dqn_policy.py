@@ -12,7 +12,7 @@ from stable_baselines3.common.type_aliases import Schedule
 from torch import Tensor
 
 from .learning import constructor_parameters
-from .replay import catalogue_size, slate_space, state_of, state_space
+from .replay import catalogue_size, names_places, slate_space, state_of, state_space
 from .scorers import SlateQScorer
 
 
@@ -36,7 +36,7 @@ class SlateQPolicy(BasePolicy):
     ) -> None:
         super().__init__(observation_space, action_space)
         n_items, (_, k) = catalogue_size(observation_space, action_space), slate_space(action_space)
-        self.places = bool(getattr(action_space, "places", False))
+        self.places = names_places(action_space)
         dim = state_space(observation_space).shape[0]
         shape: dict[str, Any] = {"hidden": hidden, "scale": scale, "max_candidates": max_candidates}
         self.scorer = SlateQScorer(dim, n_items, k, **shape, shown_value=shown_value)

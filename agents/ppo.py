@@ -35,6 +35,7 @@ from .replay import (
     SlateRolloutBuffer,
     SlateRolloutSamples,
     catalogue_size,
+    names_places,
     slate_space,
     slots_clicked,
     state_of,
@@ -75,7 +76,7 @@ class SlatePolicy(ActorCriticPolicy):
         use_sde: bool = False,
     ) -> None:
         n_items, (_, k) = catalogue_size(observation_space, action_space), slate_space(action_space)
-        self.places = bool(getattr(action_space, "places", False))
+        self.places = names_places(action_space)
         self.scored: Tensor | None = None
         """(B, C) items that were scored for the slates drawn last; None for all of them."""
         self._shape: dict[str, Any] = {"dim": state_space(observation_space).shape[0], "n_items": n_items, "k": k}

@@ -41,13 +41,18 @@ def slate_space(space: spaces.Space) -> tuple[int, int]:
     return int(space.nvec[0]) - 1, len(space.nvec)
 
 
+def names_places(slates: spaces.Space) -> bool:
+    """Whether an action space's slates name places of the candidates observed; they name items otherwise."""
+    return bool(getattr(slates, "places", False))
+
+
 def candidate_space(observations: spaces.Space, slates: spaces.Space) -> spaces.Box | None:
     """The space of candidates where slates name places among them; None where slates name items.
 
     Raises:
         ValueError: slates name places, and observations hold no "candidates" of as many places.
     """
-    if not getattr(slates, "places", False):
+    if not names_places(slates):
         return None
     inner = observations.spaces.get("candidates") if isinstance(observations, spaces.Dict) else None
     places = slate_space(slates)[0] + 1
