@@ -34,7 +34,7 @@ def learner_config(agent: str, settings: Mapping[str, Any] | None = None, base: 
         if name not in defaults:
             raise typer.BadParameter(f"{agent} has no setting {name!r}; it has {', '.join(sorted(defaults))}")
     found = {name: _value(name, given, defaults[name]) for name, given in (settings or {}).items()}
-    return kind(**found) if base is None else replace(base, **found)
+    return replace(base or kind(), **found)
 
 
 def preset_for(agent: str, asked: str | None, n_items: int, reporter: Reporter) -> tuple[Any, dict[str, str]]:
